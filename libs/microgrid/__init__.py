@@ -1,0 +1,1 @@
+"""The pure domain: microgrids, capabilities, bindings, routing and events. No I/O, no clock."""
