@@ -15,13 +15,15 @@ earlier ones must still be well-formed. Depth is counted in the text, so that a 
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from sensor_packet.catalogue import CATALOGUE, scaled
+from sensor_packet.catalogue import CATALOGUE, Scale, scaled
 from sensor_packet.identifiers import IDENTIFIER
 from sensor_packet.packet import (
     DEFAULT_MAX_AHEAD_S,
@@ -124,8 +126,8 @@ def _nests_too_deep(body: bytes) -> bool:
 class _WireMeasurand(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     key: str
     value: bool | int | float | str
-    unit: str | msgspec.UnsetType = msgspec.UNSET
-    observed_at: str | msgspec.UnsetType = msgspec.UNSET
+    unit: str | UnsetType = UNSET
+    observed_at: str | UnsetType = UNSET
     quality: Literal["GOOD", "UNCERTAIN", "BAD"] = "GOOD"
 
 
@@ -140,82 +142,91 @@ class _WirePacket(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 _read = msgspec.json.Decoder(_WirePacket).decode
 _AS_IT_IS = (1.0, 1.0)
+# No identifier contains the slash, so the pair matches exactly where both do, in one call.
+_is_pair = re.compile(f"{IDENTIFIER.pattern}/{IDENTIFIER.pattern}").fullmatch
+
+# The catalogue once more, by type of value and ready for one look-up: what false and true read as; texts; bounds and scales.
+_FLAGS: dict[str, tuple[bool | str, bool | str]] = {
+    key: ("OFF", "ON") if "text" in entry.types else (False, True) for key, entry in CATALOGUE.items() if "boolean" in entry.types
+}
+_CHOICES: dict[str, frozenset[str]] = {key: frozenset(entry.choices) for key, entry in CATALOGUE.items() if "text" in entry.types}
+_BOUNDS: dict[str, tuple[float, float, dict[str | None, Scale]]] = {
+    key: (
+        -math.inf if entry.minimum is None else entry.minimum,
+        math.inf if entry.maximum is None else entry.maximum,
+        {None: _AS_IT_IS, **entry.units},
+    )
+    for key, entry in CATALOGUE.items()
+    if "number" in entry.types
+}
 
 
 def decode_quickly(body: bytes, *, received_at: datetime, claimed: ClaimedIdentity, max_ahead_s: float) -> Packet | None:
     """Read a packet of admissible size in which everything is as it should be; None means only "ask the exact way"."""
-    if b"\\u0000" in body:
+    if b"\\" in body and b"\\u0000" in body:
         return None
     try:
         wire = _read(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     sent_at = parse_timestamp(wire.sent_at)
-    latest = received_at + timedelta(seconds=max_ahead_s)
+    gateway_id, device_id = wire.gateway_id, wire.device_id
     if (
         sent_at is None
-        or sent_at > latest
+        or (sent_at > received_at and sent_at > received_at + timedelta(seconds=max_ahead_s))
         or not 0 < len(wire.packet_id) <= MAX_PACKET_ID_CHARACTERS
-        or not _is_from(claimed, wire.gateway_id, wire.device_id)
+        or (gateway_id != claimed.gateway_id and claimed.gateway_id is not None)
+        or (device_id != claimed.device_id and claimed.device_id is not None)
+        or _is_pair(f"{gateway_id}/{device_id}") is None
     ):
         return None
-    measurands = _quick_measurands(wire.measurands, wire.sent_at, sent_at, latest)
+    measurands = _quick_measurands(wire, sent_at, received_at, max_ahead_s)
     if measurands is None:
         return None
-    return Packet(wire.packet_id, wire.gateway_id, wire.device_id, sent_at, measurands, ())
-
-
-def _is_from(claimed: ClaimedIdentity, gateway_id: str, device_id: str) -> bool:
-    return (
-        claimed.gateway_id in (None, gateway_id)
-        and claimed.device_id in (None, device_id)
-        and IDENTIFIER.fullmatch(gateway_id) is not None
-        and IDENTIFIER.fullmatch(device_id) is not None
-    )
+    return Packet(wire.packet_id, gateway_id, device_id, sent_at, measurands, ())
 
 
 def _quick_measurands(
-    wire: list[_WireMeasurand], sent_text: str, sent_at: datetime, latest: datetime
+    wire: _WirePacket, sent_at: datetime, received_at: datetime, max_ahead_s: float
 ) -> tuple[Measurand, ...] | None:
-    if not 0 < len(wire) <= MAX_MEASURANDS or len({found.key for found in wire}) != len(wire):
-        return None
+    sent_text = wire.sent_at
+    keys: set[str] = set()
     accepted: list[Measurand] = []
-    for index, found in enumerate(wire):
-        key, value, observed_text = found.key, found.value, found.observed_at
-        unit = None if found.unit is msgspec.UNSET else found.unit
+    for index, found in enumerate(wire.measurands):
+        key, value, unit, observed_text = found.key, found.value, found.unit, found.observed_at
+        if unit is UNSET:
+            unit = None
         normalised = _quick_value(key, value, unit)
         if normalised is None:
             return None
         observed_at = sent_at
-        if observed_text is not msgspec.UNSET and observed_text != sent_text:
+        if observed_text is not UNSET and observed_text != sent_text:
             moment = parse_timestamp(observed_text)
-            if moment is None or moment > latest:
+            if moment is None or (moment > received_at and moment > received_at + timedelta(seconds=max_ahead_s)):
                 return None
             observed_at = moment
+        keys.add(key)
         accepted.append(Measurand(index, key, value, normalised, unit, observed_at, found.quality))
-    return tuple(accepted)
+    return tuple(accepted) if 0 < len(keys) == len(accepted) <= MAX_MEASURANDS else None
 
 
 def _quick_value(key: str, value: bool | float | str, unit: str | None) -> bool | float | str | None:
     """Give the normalised value where key, value and unit are faultless, else None."""
-    entry = CATALOGUE.get(key)
-    if entry is None:
-        return _quick_uncatalogued_value(key, value, unit)
-    if isinstance(value, bool):
-        if unit is not None or "boolean" not in entry.types:
-            return None
-        return value if len(entry.types) == 1 else ("ON" if value else "OFF")
-    if isinstance(value, str):
-        return value if unit is None and value in entry.choices else None
-    scale = _AS_IT_IS if unit is None else entry.units.get(unit)
-    if (
-        scale is None
-        or entry.unit is None
-        or (entry.minimum is not None and value < entry.minimum)
-        or (entry.maximum is not None and value > entry.maximum)
-    ):
-        return None
-    return scaled(value, scale)
+    if value is True or value is False:
+        readings = _FLAGS.get(key)
+        if readings is not None:
+            return readings[value] if unit is None else None
+    elif isinstance(value, str):
+        choices = _CHOICES.get(key)
+        if choices is not None:
+            return value if unit is None and value in choices else None
+    else:
+        bounds = _BOUNDS.get(key)
+        if bounds is not None:
+            minimum, maximum, scales = bounds
+            scale = scales.get(unit)
+            return scaled(value, scale) if scale is not None and minimum <= value <= maximum else None
+    return None if key in CATALOGUE else _quick_uncatalogued_value(key, value, unit)
 
 
 def _quick_uncatalogued_value(key: str, value: bool | float | str, unit: str | None) -> bool | float | str | None:
