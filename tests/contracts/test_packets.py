@@ -81,7 +81,7 @@ class Index(msgspec.Struct, forbid_unknown_fields=True):
 
 INDEX = msgspec.json.decode(read_contract("packets/index.json"), type=Index)
 SCHEMA: dict[str, Any] = json.loads(read_contract("packet.schema.json"))
-VALIDATOR = Draft202012Validator(SCHEMA)
+VALIDATOR: Any = Draft202012Validator(SCHEMA)  # its stubs know no document of unknown shape
 
 
 def goldens(scope: str | None) -> pytest.MarkDecorator:
@@ -92,13 +92,14 @@ def goldens(scope: str | None) -> pytest.MarkDecorator:
 def parsed(body: bytes) -> object:
     """Parse what is JSON for everybody; None for the rest."""
 
+    def integer(digits: str) -> float:
+        return int(digits) if len(digits) < 300 else float(digits)
+
     def refuse(token: str) -> None:
         raise ValueError(token)
 
     try:
-        return json.loads(
-            body.decode(), parse_constant=refuse, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits)
-        )
+        return json.loads(body.decode(), parse_constant=refuse, parse_int=integer)
     except (ValueError, RecursionError):
         return None
 
@@ -205,10 +206,10 @@ def test_the_schema_and_the_catalogue_agree_on_values_and_units(key: str) -> Non
     """Every text, bound, type and unit that one of the two names, tried on both."""
     texts = {choice for entry in CATALOGUE.values() for choice in entry.choices} | {"", "anything"}
     units = {unit for entry in CATALOGUE.values() for unit in entry.units} | {"", "A"}
-    measurands: list[dict[str, object]] = [
-        {"key": key, "value": value} for value in (*texts, True, False, 0, -0.5, 100, 100.5, 1e9)
-    ]
-    measurands += [{"key": key, "value": value, "unit": unit} for value in (True, 1, "ON", "IDLE", "STANDBY") for unit in units]
+    measurands: list[dict[str, object]] = []
+    for value in (*texts, True, False, 0, -0.5, 100, 100.5, 1e9):
+        measurands.append({"key": key, "value": value})
+        measurands.extend({"key": key, "value": value, "unit": unit} for unit in units)
     claimed = ClaimedIdentity(None, None)
     for measurand in measurands:
         document = {
