@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 
@@ -62,9 +63,8 @@ async def serve(app: ASGIApp, host: str, port: int) -> AsyncGenerator[int]:
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
     except OSError as fault:
-        raise ListenError(
-            f"cannot listen on {host}:{port}: {fault.strerror or fault}; change DEPOTGRID_HTTP_PORT or _HOST"
-        ) from fault
+        why = os.strerror(fault.errno) if fault.errno is not None and fault.errno > 0 else str(fault)
+        raise ListenError(f"cannot listen on {host}:{port}: {why}; change DEPOTGRID_HTTP_PORT or DEPOTGRID_HTTP_HOST") from fault
     configuration = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_LAST_ANSWERS_S, ws="none"
     )

@@ -101,9 +101,15 @@ async def test_an_open_answer_is_finished_before_the_server_ends() -> None:
 
 
 async def test_a_failure_inside_the_context_comes_out_and_ends_the_server() -> None:
-    with pytest.raises(ValueError, match="inside"):
+    ports: list[int] = []
+
+    async def fail_inside() -> None:
         async with serve(health_app(CollectorRegistry(), _ready), "127.0.0.1", 0) as port:
+            ports.append(port)
             raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        await fail_inside()
     async with httpx2.AsyncClient() as client:
         with pytest.raises(httpx2.ConnectError):
-            await client.get(f"http://127.0.0.1:{port}/livez")
+            await client.get(f"http://127.0.0.1:{ports[0]}/livez")

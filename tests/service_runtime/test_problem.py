@@ -51,23 +51,25 @@ def _app() -> FastAPI:
     app = FastAPI()
     install_problem_answers(app)
 
-    @app.post("/site")
     def put_site(site: _Site) -> int:
         return len(site.circuits)
 
-    @app.get("/letters", responses=problem_responses(422))
     def letters(chosen: Annotated[_Filter, Query()]) -> int:
         return chosen.limit
 
-    @app.get("/moved")
     def moved() -> None:
         raise Problem(409, "CIRCUIT_CYCLE", "k-1 would be above itself", headers={"Retry-After": "1"}, extra={"circuit_id": "k-1"})
 
-    @app.get("/broken")
     def broken() -> None:
         raise RuntimeError("postgresql://u:hunter2@h/d")
 
-    assert (put_site, letters, moved, broken)
+    for path, method, answer in (
+        ("/site", "POST", put_site),
+        ("/letters", "GET", letters),
+        ("/moved", "GET", moved),
+        ("/broken", "GET", broken),
+    ):
+        app.add_api_route(path, answer, methods=[method], responses=problem_responses(422))
     return app
 
 
@@ -86,16 +88,16 @@ def _document(response: httpx2.Response) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "pointer"),
-    [
-        ({"circuits": [{"circuit_id": "a", "name": 1}]}, "UNKNOWN_FIELD", "/circuits/0/name"),
-        ({"circuits": [{}]}, "MISSING_FIELD", "/circuits/0/circuit_id"),
-        ({"circuits": [{"circuit_id": "a b"}]}, "INVALID_IDENTIFIER", "/circuits/0/circuit_id"),
-        ({"circuits": [{"circuit_id": "a", "rating_kw": "x"}]}, "INVALID_VALUE", "/circuits/0/rating_kw"),
-        ({"circuits": [{"circuit_id": "a", "since": "2026-01-01T00:00:00"}]}, "INVALID_TIMESTAMP", "/circuits/0/since"),
-    ],
-)
+_SINGLE_FAULTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"circuits": [{"circuit_id": "a", "name": 1}]}, "UNKNOWN_FIELD", "/circuits/0/name"),
+    ({"circuits": [{}]}, "MISSING_FIELD", "/circuits/0/circuit_id"),
+    ({"circuits": [{"circuit_id": "a b"}]}, "INVALID_IDENTIFIER", "/circuits/0/circuit_id"),
+    ({"circuits": [{"circuit_id": "a", "rating_kw": "x"}]}, "INVALID_VALUE", "/circuits/0/rating_kw"),
+    ({"circuits": [{"circuit_id": "a", "since": "2026-01-01T00:00:00"}]}, "INVALID_TIMESTAMP", "/circuits/0/since"),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "pointer"), _SINGLE_FAULTS)
 async def test_a_single_fault_lends_its_code(client: httpx2.AsyncClient, body: dict[str, Any], code: str, pointer: str) -> None:
     response = await client.post("/site", json=body)
     document = _document(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def _faults(monkeypatch: pytest.MonkeyPatch, *need: Need, **variables: str) -> l
     return [fault.line() for fault in loaded] if isinstance(loaded, tuple) else []
 
 
-def _loaded(env_file: Path | None = None, **overrides: object) -> Settings:
+def _loaded(env_file: Path | None = None, **overrides: Any) -> Settings:
     loaded = load_settings(env_file=env_file, **overrides)
     assert isinstance(loaded, Settings)
     return loaded
