@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -180,4 +181,7 @@ def fetch_jars() -> Path:
 
 
 if __name__ == "__main__":
-    print(fetch_jars())
+    try:
+        print(fetch_jars())
+    except ServiceFailedError as fault:
+        sys.exit(str(fault))

@@ -14,6 +14,7 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -142,11 +143,14 @@ class EmbeddedPostgres:
             self._make_cluster(secret)
         elif (found := version.read_text().strip()) != _MAJOR:
             raise ServiceFailedError(f"postgres: {self._data} belongs to PostgreSQL {found}, this is {_MAJOR}; dump and load it")
+        if not secret.exists():
+            raise ServiceFailedError(f"postgres: {secret} is gone, and without it nobody can log in to {self._data}; restore it")
         self._password = secret.read_text().strip()
 
     def _make_cluster(self, secret: Path) -> None:
         account = self._process.account
-        fresh = self._process.folder / f"data-new-{secrets.token_hex(4)}"
+        fresh = self._process.folder / "data-new"
+        shutil.rmtree(fresh, ignore_errors=True)  # of a first start that was cut short
         secret.touch(mode=0o600)
         secret.write_text(secrets.token_urlsafe(24))
         if account is not None:

@@ -80,9 +80,18 @@ def service_account(name: str = "depotgrid") -> Account | None:
 
 
 def own_folder(folder: Path, account: Account | None) -> Path:
-    """Make `folder` (mode 0700) exist for the account, reachable through the folders above it; gives back its absolute path."""
+    """Make `folder` (mode 0700) exist for the account, reachable through the folders above it; gives back its absolute path.
+
+    Raises ServiceFailedError when it is someone else's: what they wrote could not be read, or would be taken from them.
+    """
     folder = folder.resolve()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ServiceFailedError(f"cannot make the folder {folder}: {fault.strerror}") from None
+    owner, ourselves = folder.stat().st_uid, os.geteuid()
+    if owner not in {ourselves, account.uid if account else ourselves}:
+        raise ServiceFailedError(f"{folder} was made by another user (id {owner}); run as that user, or use another --data-dir")
     if account is not None:
         os.chown(folder, account.uid, account.gid)
         make_reachable(folder.parent)

@@ -28,7 +28,7 @@ class _Worker:
         self._subscribed = asyncio.Event()
         self._client = _Client(name, clean_session=False, session_expiry_interval=_DAY_S)
         self._client.on_message = self._keep
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_subscribe = self._note_subscription
 
     async def arrive(self, broker: EmbeddedMosquitto) -> None:
         await self._client.connect("127.0.0.1", broker.port)
@@ -37,6 +37,9 @@ class _Worker:
 
     async def leave(self) -> None:
         await self._client.disconnect()
+
+    def _note_subscription(self, _client: object, _mid: int, _qos: object, _properties: object) -> None:
+        self._subscribed.set()
 
     def _keep(self, _client: object, _topic: str, payload: bytes, _qos: int, _properties: object) -> int:
         self.numbers.append(int(payload))

@@ -11,16 +11,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.real_services.processes import alive
 
 from operator_cli.embedded_postgres import EmbeddedPostgres
 from operator_cli.embedded_process import ServiceFailedError
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 async def test_a_fresh_database_is_reachable_and_durable(postgres: EmbeddedPostgres, empty_database_url: str) -> None:
@@ -55,10 +49,11 @@ def test_stop_leaves_no_process(service_folder: Path) -> None:
     pid = server.pid
     assert pid is not None
     server.stop()
-    assert not _alive(pid)
+    assert not alive(pid)
     assert not server.running
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child that its parent died")
 def test_a_server_dies_with_its_killed_starter_and_its_folder_starts_again(service_folder: Path) -> None:
     script = (
         "import sys, threading, time; from pathlib import Path; from operator_cli.embedded_postgres import EmbeddedPostgres\n"
@@ -70,11 +65,14 @@ def test_a_server_dies_with_its_killed_starter_and_its_folder_starts_again(servi
     assert starter.stdout is not None
     with starter.stdout:
         pid = int(starter.stdout.readline())
-    assert _alive(pid), "the server must outlive the thread that asked for it"
+    assert alive(pid), "the server must outlive the thread that asked for it"
     starter.send_signal(signal.SIGKILL)
     starter.wait()
+    deadline = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < deadline, "the server must die with its starter"
+        time.sleep(0.01)
     with EmbeddedPostgres(service_folder / "pg") as server:
-        assert not _alive(pid)
         assert server.execute("SELECT count(*) FROM kept") == "0"
 
 
@@ -92,6 +90,22 @@ def test_a_pid_file_whose_number_went_to_another_process_does_not_stop_the_start
 def test_a_second_starter_of_the_same_folder_is_told_so_in_one_line(service_folder: Path) -> None:
     with EmbeddedPostgres(service_folder / "pg"), pytest.raises(ServiceFailedError, match=r"in use by another depotgrid.*\Z"):
         EmbeddedPostgres(service_folder / "pg").start()
+
+
+def test_a_first_start_that_was_cut_short_is_begun_anew(service_folder: Path) -> None:
+    half_made = service_folder / "pg" / "data-new"
+    half_made.mkdir(parents=True)
+    (half_made / "PG_VERSION").write_text("18\n")
+    with EmbeddedPostgres(service_folder / "pg") as server:
+        assert server.execute("SELECT 1") == "1"
+
+
+def test_a_lost_password_is_told_in_one_line(service_folder: Path) -> None:
+    server = EmbeddedPostgres(service_folder / "pg").start()
+    server.stop()
+    (service_folder / "pg" / "password").unlink()
+    with pytest.raises(ServiceFailedError, match=r"password is gone.*restore it\Z"):
+        server.start()
 
 
 def test_a_taken_port_is_named(service_folder: Path, postgres: EmbeddedPostgres) -> None:
