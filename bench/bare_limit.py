@@ -40,7 +40,11 @@ async def main(database_url: str, port: int) -> None:
         arrived.set()
 
     client._package_handler._handle_qos_1_publish_packet = take
-    client.on_connect = lambda client, *_: client.subscribe(Subscription("iot/v1/+/+/packet", qos=1))
+
+    def subscribe(client: Any, *_: object) -> None:
+        client.subscribe(Subscription("iot/v1/+/+/packet", qos=1))
+
+    client.on_connect = subscribe
     await client.connect("127.0.0.1", port)
     decode = msgspec.json.Decoder(_Packet).decode
     while True:

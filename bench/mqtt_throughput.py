@@ -108,7 +108,7 @@ async def _drain(
         _fill(port, packets)
     await connection.execute("CHECKPOINT")
     before = await connection.fetchval(f"SELECT count(*) FROM {table}")
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220 - nothing else runs in this loop yet
     try:
         if live:
             # The stock handler's client breaks off when packets arrive before its subscription is confirmed, so it gets no
@@ -156,7 +156,11 @@ async def _session(client_id: str, port: int, act: Callable[[Any], object], *, e
     """Make a persistent session with its subscription, or end it."""
     client: Any = Client(client_id, clean_session=end, session_expiry_interval=0 if end else 3600)
     subscribed = asyncio.Event()
-    client.on_subscribe = lambda *_: subscribed.set()
+
+    def confirmed(*_: object) -> None:
+        subscribed.set()
+
+    client.on_subscribe = confirmed
     await client.connect("127.0.0.1", port)
     act(client)
     if not end:
