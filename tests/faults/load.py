@@ -15,7 +15,7 @@ from tests.real_services.comparison import FaultReport, all_arrived, compare, wa
 from tests.real_services.kafka_publisher import KafkaPublisher, start_group_at_end
 from tests.real_services.packet_plan import Mixture, NumberedPacket, Sender, plan_packets
 from tests.real_services.packet_publisher import MqttPublisher
-from tests.real_services.sites import seed_fleet
+from tests.real_services.sites import rows, seed_fleet
 from tests.real_services.waiting import until
 from tests.real_services.worker_process import WorkerProcess
 
@@ -70,6 +70,20 @@ class Stack:
     async def begin_kafka(self, bootstrap_servers: str) -> None:
         """Let this test's group begin behind what other tests published."""
         await start_group_at_end(bootstrap_servers, self.group_id, PARTITIONS)
+
+    async def stores(self) -> None:
+        """Wait until more is stored than now."""
+
+        async def last() -> int:
+            found = await rows(self.database_url, "SELECT coalesce(max(global_position), 0) FROM event_store")
+            return int(found[0][0])
+
+        before = await last()
+
+        async def more() -> bool:
+            return await last() > before
+
+        await until(more, "a worker stores", timeout_s=30)
 
     def end_workers(self) -> None:
         """Kill what still runs."""

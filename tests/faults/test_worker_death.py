@@ -51,7 +51,6 @@ async def test_a_worker_killed_at_random_moments_loses_no_mqtt_packet(
 async def test_a_worker_killed_under_load_loses_no_kafka_record(stack: Stack, kafka: EmbeddedKafka, note: Note) -> None:
     await stack.begin_kafka(kafka.bootstrap_servers)
     worker = stack.worker(kafka=kafka.bootstrap_servers)
-    await worker.says("consuming Kafka")
 
     async def die() -> float:
         nonlocal worker
@@ -60,7 +59,7 @@ async def test_a_worker_killed_under_load_loses_no_kafka_record(stack: Stack, ka
             worker.kill9()
             died = time.monotonic()
             worker = stack.worker(kafka=kafka.bootstrap_servers)
-            await worker.says("consuming Kafka", timeout_s=30)
+            await stack.stores()
         return died
 
     report = note(
@@ -97,7 +96,6 @@ async def test_a_worker_stopped_under_kafka_load_ends_within_5_s_and_loses_nothi
 ) -> None:
     await stack.begin_kafka(kafka.bootstrap_servers)
     worker = stack.worker(kafka=kafka.bootstrap_servers)
-    await worker.says("consuming Kafka")
 
     async def stop() -> float:
         nonlocal worker
@@ -105,7 +103,7 @@ async def test_a_worker_stopped_under_kafka_load_ends_within_5_s_and_loses_nothi
             worker.send(signal.SIGTERM)
             assert await worker.exit_status(5) == 0, worker.log()
             worker = stack.worker(kafka=kafka.bootstrap_servers)
-            await worker.says("consuming Kafka")
+            await stack.stores()
         return time.monotonic()
 
     report = note(

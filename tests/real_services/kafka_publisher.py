@@ -7,19 +7,22 @@ by a new producer, in its order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import KafkaError
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from tests.real_services.packet_plan import NumberedPacket
 
 from sensor_packet.topics import KAFKA_PACKET_TOPIC
 
 _Producer: Any = aiokafka.AIOKafkaProducer
 _Consumer: Any = aiokafka.AIOKafkaConsumer
+_Admin: Any = AIOKafkaAdminClient
 _AT_ONCE = 200
 
 
@@ -72,11 +75,19 @@ class KafkaPublisher:
 
 
 async def start_group_at_end(bootstrap_servers: str, group_id: str, partitions: int) -> None:
-    """Let a new consumer group begin behind everything that earlier tests published."""
+    """Make the packet topic where it is missing, and let a new consumer group begin behind everything in it."""
+    admin = _Admin(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        with contextlib.suppress(TopicAlreadyExistsError):
+            await admin.create_topics([NewTopic(KAFKA_PACKET_TOPIC, num_partitions=partitions, replication_factor=1)])
+    finally:
+        await admin.close()
     consumer = _Consumer(bootstrap_servers=bootstrap_servers, group_id=group_id, enable_auto_commit=False)
     await consumer.start()
     try:
         topic_partitions = [aiokafka.TopicPartition(KAFKA_PACKET_TOPIC, number) for number in range(partitions)]
+        consumer.assign(topic_partitions)
         await consumer.commit(await consumer.end_offsets(topic_partitions))
     finally:
         await consumer.stop()
