@@ -24,7 +24,7 @@ from event_store.database import Connection, Pool
 from event_store.remediation import settle_remediation
 from microgrid import events
 from microgrid.events import Event
-from microgrid.provisioning import Reconciled, provision, reconcile
+from microgrid.provisioning import MicrogridChange, Reconciled, provision, reconcile
 from microgrid.site_model import Circuit, ControlPoint, Microgrid, SensorAction, Site
 from site_operations.plan_bindings import BindingPlan, plan_bindings
 from site_registry import write
@@ -91,6 +91,32 @@ async def import_within(
     await write.lock_depot(connection, depot_id)
     faults = await _taken_ids(connection, document)
     before = await load_site(connection, depot_id)
+    plan = plan_site(document, before, provision=provision, prune=prune, new_id=new_id)
+    if isinstance(plan, list):
+        return faults + plan
+    if faults:
+        return faults
+    await _write(connection, before, plan.site, now)
+    await append_events(connection, _events(before, plan, now, new_id))
+    if before is not None:
+        await settle_remediation(connection, _silenced(before, plan.site))
+    return _report(before, plan.site, plan.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """A depot as it is to be, what befalls its microgrid, and what a person should know."""
+
+    site: Site
+    changes: tuple[MicrogridChange, ...]
+    notes: tuple[str, ...]
+
+
+def plan_site(
+    document: SiteDocument, before: Site | None, *, provision: bool, prune: bool, new_id: Callable[[], str]
+) -> SitePlan | list[SiteFault]:
+    """Make a depot from a document and what is stored of it (with charge points and connectors); pure."""
+    faults: list[SiteFault] = []
     circuits = _merged(before.circuits if before else (), document.circuits, "circuit_id", prune)
     microgrid = before.microgrid if before else None
     reconciled = _reconciled(microgrid, circuits, new_id) if provision else None
@@ -102,12 +128,8 @@ async def import_within(
     faults += bindings.faults
     if faults:
         return faults
-    after = _site_after(document, before, circuits, planned, bindings, prune)
-    await _write(connection, before, after, now)
-    await append_events(connection, _events(before, after, reconciled, now, new_id))
-    if before is not None:
-        await settle_remediation(connection, _silenced(before, after))
-    return _report(before, after, bindings.notes)
+    site = _site_after(document, before, circuits, planned, bindings, prune)
+    return SitePlan(site, reconciled.changes if reconciled else (), bindings.notes)
 
 
 def _reconciled(microgrid: Microgrid | None, circuits: Sequence[Circuit], new_id: Callable[[], str]) -> Reconciled | None:
@@ -238,14 +260,13 @@ async def _write_microgrid(
 # Events
 
 
-def _events(
-    before: Site | None, after: Site, reconciled: Reconciled | None, now: datetime, new_id: Callable[[], str]
-) -> list[Event]:
+def _events(before: Site | None, plan: SitePlan, now: datetime, new_id: Callable[[], str]) -> list[Event]:
+    after = plan.site
     if after.microgrid is None:
         return []
     points = _point_difference(before, after)
     changes = [
-        *((change.event_type, change.payload) for change in (reconciled.changes if reconciled else ())),
+        *((change.event_type, change.payload) for change in plan.changes),
         *((events.CONTROLLER_BINDING_DELETED, binding_payload(point)) for point in points.removed),
         # Who lets go comes before who takes, as it happened.
         *(

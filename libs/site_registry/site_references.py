@@ -72,6 +72,11 @@ def profiles() -> dict[str, DeviceProfile]:
     return load_profiles()
 
 
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def reference_faults(document: object) -> list[SiteFault]:
     """Every fault between the parts of a document, in no particular order."""
     if not isinstance(document, dict):
@@ -129,8 +134,8 @@ def _texts(document: Mapping[str, Any], name: str, field: str) -> set[str]:
 def _timezone_faults(document: Mapping[str, Any]) -> Iterator[SiteFault]:
     depot = document.get("depot")
     timezone = cast("_Item", depot).get("timezone") if isinstance(depot, dict) else None
-    if isinstance(timezone, str) and timezone and timezone not in available_timezones():
-        near = difflib.get_close_matches(timezone, available_timezones(), n=1)
+    if isinstance(timezone, str) and timezone and timezone not in _timezones():
+        near = difflib.get_close_matches(timezone, sorted(_timezones()), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         yield SiteFault("/depot/timezone", "INVALID_VALUE", f"no time zone is called {timezone[:64]!r}{hint}")
 
