@@ -40,6 +40,10 @@ class SiteDirectory:
         """A depot's configuration."""
         return self._sites.get(depot_id)
 
+    def depot_ids(self) -> set[str]:
+        """The depots that are known."""
+        return set(self._sites)
+
     def put(self, site: Site) -> None:
         """Take in a depot, in place of what was known of it."""
         depot_id = site.depot.depot_id

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from faststream import FastStream
 from prometheus_client import CollectorRegistry
 
-from event_store.database import DatabaseFault, Pool, connect, open_pool
+from event_store.database import UNREACHABLE, DatabaseFault, Pool, connect, open_pool
 from event_store.store import PostgresEventStore
 from ingest_worker.batching import Pipeline
 from ingest_worker.kafka_source import KafkaSource
@@ -34,11 +34,12 @@ from service_runtime.metrics import IngestMetrics
 from service_runtime.settings import Need, Settings, load_settings
 from site_operations.ingest import Ingest
 from site_operations.sweep_heartbeats import sweep_heartbeats
-from site_registry.change_feed import ChangeFollower
+from site_registry.change_feed import KEEP_CHANGES_S, ChangeFollower, prune_changes
 
 log = structlog.get_logger("ingest_worker")
 
 _SWEEP_S = 0.5
+_PRUNING_S = 600.0
 _DRAIN_S = 3.5
 _RETRY_S = 1.0
 _KAFKA_PROBE_S = 2.0
@@ -138,12 +139,18 @@ class Worker:
 
     async def _follow_changes(self) -> None:
         url = self._settings.database_url or ""
+        loop = asyncio.get_running_loop()
+        last_followed = loop.time()
         while True:
             connection = None
             try:
                 connection = await connect(url, "depotgrid-ingest-changes")
+                if loop.time() - last_followed > KEEP_CHANGES_S / 2:
+                    await self._follower.load_all(connection)
                 await self._follower.follow(connection)
             except Exception as fault:  # the feed must come back from anything
+                if connection is not None:
+                    last_followed = loop.time()
                 log.warning("not following configuration changes, trying again", reason=str(fault) or type(fault).__name__)
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -151,10 +158,14 @@ class Worker:
                     connection.terminate()
 
     async def _sweep(self) -> None:
+        next_pruning = 0.0
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
                 lost = await sweep_heartbeats(self._store, self._directory, _now())
+                if asyncio.get_running_loop().time() > next_pruning:
+                    await prune_changes(self._pool)
+                    next_pruning = asyncio.get_running_loop().time() + _PRUNING_S
             except Exception as fault:  # the next sweep finds what this one left
                 log.warning("heartbeats not swept", reason=str(fault) or type(fault).__name__)
                 await asyncio.sleep(_RETRY_S)
@@ -243,6 +254,6 @@ def run() -> int:
     configure_logging("depotgrid-ingest", level=settings.log_level, style=settings.log_format)
     try:
         return uvloop.run(_run(settings))
-    except (DatabaseFault, ListenError) as fault:
+    except (DatabaseFault, ListenError, KafkaError, *UNREACHABLE) as fault:
         sys.stderr.write(f"depotgrid ingest: {fault}\n")
         return 1
