@@ -40,6 +40,19 @@ UNREACHABLE = (
 )
 """What says that the database and not the data is at fault; the same work may succeed later."""
 
+UNSTORABLE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+"""What says that the data itself can not be stored; another try would fail the same way."""
+
+COLLISIONS = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""What two writers at once may do to each other; who looks again sees what the other one wrote."""
+
 
 class DatabaseFault(Exception):
     """The database can not be used; the message is one line that says why and what to do, without any secret."""

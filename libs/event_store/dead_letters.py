@@ -172,7 +172,8 @@ _WHERE = """($1::text IS NULL OR reason_code = $1) AND ($2::text IS NULL OR stag
 
 _LIST = f"""
 SELECT {_COLUMNS} FROM dead_letter
-WHERE {_WHERE} AND ($9::timestamptz IS NULL OR (last_failed_at, dead_letter_id) < ($9, $10::uuid))
+WHERE {_WHERE} AND (last_failed_at, dead_letter_id) < (coalesce($9::timestamptz, 'infinity'),
+                                                       coalesce($10::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 ORDER BY last_failed_at DESC, dead_letter_id DESC LIMIT $11
 """  # noqa: S608 - constants of ours
 

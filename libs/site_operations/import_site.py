@@ -17,10 +17,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import asyncpg
-
 from event_store.append import append_events
-from event_store.database import Connection, Pool
+from event_store.database import COLLISIONS, Connection, Pool
 from event_store.remediation import settle_remediation
 from microgrid import events
 from microgrid.events import Event
@@ -33,8 +31,6 @@ from site_registry.site_file import SiteDocument, SiteFault
 from site_registry.site_references import pointer_to
 
 _TRIES = 5
-# What another depot's import may do to ours between our look and our write; a second look then tells the person.
-_RACES = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _NO_MICROGRID = Microgrid("", 0, "", (), ())
 
 
@@ -71,7 +67,8 @@ async def import_site(
         try:
             async with pool.acquire() as connection, connection.transaction():
                 return await import_within(connection, document, provision=provision, prune=prune, now=now, new_id=new_id)
-        except _RACES:
+        except COLLISIONS:
+            # Another depot's import took what we were about to write; a second look tells the person.
             if attempt == _TRIES:
                 raise
     raise RuntimeError("the last try returns or raises")

@@ -17,11 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-import asyncpg
 import msgspec
 
 from event_store.append import Appended
-from event_store.database import UNREACHABLE
+from event_store.database import UNREACHABLE, UNSTORABLE
 from event_store.dead_letters import BODY_LIMIT, DeadLetter, dead_letter_id
 from event_store.remediation import RemediationEntry
 from event_store.store import EventStore, StoreTransaction
@@ -33,16 +32,6 @@ from microgrid.reporting import APPLIED, DUPLICATE, IGNORED, CapacityStep, Ignor
 from microgrid.routing import REMEDIATION
 from sensor_packet.decode import decode
 from sensor_packet.packet import ClaimedIdentity, Packet, Refusal
-
-DATA_FAULTS = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-    ValueError,
-    TypeError,
-    OverflowError,
-)
-"""What says that a packet's own content can not be stored; another try would fail the same way."""
 
 STORED = "STORED"
 DEAD_LETTERED = "DEAD_LETTERED"
@@ -150,7 +139,7 @@ class Ingest:
             return await self._store_together(batch)
         except UNREACHABLE:
             raise
-        except DATA_FAULTS as fault:
+        except UNSTORABLE as fault:
             if len(batch) == 1:
                 return await self._store_together([_unstorable(batch[0], fault)])
         middle = len(batch) // 2
