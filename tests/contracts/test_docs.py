@@ -254,6 +254,12 @@ def test_the_metrics_of_the_guide_are_those_that_the_processes_show() -> None:
     assert {row[0].strip("`") for row in rows} == shown
 
 
+def test_the_paths_of_the_guide_are_those_of_the_read_api() -> None:
+    document = json.loads((ROOT / "contracts/openapi.read.json").read_text(encoding="utf-8"))
+    (rows,) = [rows for headings, rows in tables(ROOT / "docs/reading.md") if headings[0] == "path"]
+    assert {path for row in rows for path in re.findall(r"`(/api/[^`]*)`", row[0])} == set(document["paths"])
+
+
 def test_the_packet_in_the_guide_is_taken_whole() -> None:
     example = re.findall(r"```json\n(.*?)```", (ROOT / "docs/packets.md").read_text(encoding="utf-8"), re.DOTALL)[0]
     received_at = datetime(2026, 11, 20, 21, 0, 1, tzinfo=UTC)
