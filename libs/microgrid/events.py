@@ -114,7 +114,9 @@ def heartbeat_event_id(event_type: str, device_id: str, circuit_id: str, heartbe
 
 def utc_text(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, one spelling for one moment."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def _derived(name: str) -> str:
