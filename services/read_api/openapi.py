@@ -14,6 +14,7 @@ from typing import cast
 from event_store.database import Pool
 from read_api.app import create_app
 from service_runtime.feature_flags import load_flags
+from service_runtime.problem import MEDIA_TYPE
 from service_runtime.settings import SettingsFault
 
 
@@ -24,7 +25,13 @@ def openapi_text() -> str:
         raise RuntimeError(flags.line())
     # Describing the routes needs no database and no time.
     api = create_app(cast("Pool", None), lambda: datetime.min.replace(tzinfo=UTC), flags)
-    return json.dumps(api.app.openapi(), indent=2, ensure_ascii=False) + "\n"
+    document = api.app.openapi()
+    for operations in document["paths"].values():
+        for status, response in operations["get"]["responses"].items():
+            if status != "200":
+                # FastAPI describes a refusal also as being of the kind that the route's good answer has.
+                response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

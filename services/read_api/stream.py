@@ -402,7 +402,10 @@ def stream_routes(backing: Backing, streams: Streams) -> APIRouter:
     @router.get(
         "/api/microgrid/{microgrid_id}/stream",
         response_class=EventSourceResponse,
-        responses={200: {"description": _DESCRIPTION, "content": {"text/event-stream": {}}}, **problem_responses(404, 422, 503)},
+        responses={
+            200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            **problem_responses(404, 422, 503),
+        },
     )
     async def stream(client: StreamClient = connected_client) -> AsyncIterator[ServerSentEvent]:
         """What happens in a microgrid, and its card whenever it changed, as server-sent events."""
