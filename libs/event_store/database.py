@@ -64,6 +64,15 @@ async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_s
 
     `jsonb` comes and goes as Python values; the session's time zone is UTC.
     """
+    pool = await _open_pool(url, application_name, min_size, max_size)
+    # The role belongs to the whole server, so it says nothing of this database's tables.
+    if await pool.fetchval("SELECT to_regclass('event_store')") is None:
+        pool.terminate()
+        raise DatabaseFault(f"the database at {address(url)} has no tables: run `depotgrid db migrate` first")
+    return pool
+
+
+async def _open_pool(url: str, application_name: str, min_size: int, max_size: int) -> Pool:
     try:
         return await asyncpg.create_pool(
             url,

@@ -45,6 +45,11 @@ class WorkerProcess:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
 
+    def setting(self, **settings: object) -> Self:
+        """Change settings before the start, also the ones that the constructor names."""
+        self._environment.update({f"DEPOTGRID_{name.upper()}": str(value) for name, value in settings.items()})
+        return self
+
     def start(self) -> Self:
         """Start the process; it dies with us."""
         # The launcher ties it to our life; empty user and group: it stays who we are.
