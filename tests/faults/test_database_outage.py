@@ -21,6 +21,8 @@ Note = Callable[[FaultReport], FaultReport]
 
 _BACK_S = 5.0
 _GONE_S = sized(3, 60)
+_ONE_READ = 256 * 1024 // 320
+"""Packets in the largest read of a socket."""
 
 
 def _restart(server: EmbeddedPostgres) -> None:
@@ -124,6 +126,33 @@ async def test_what_arrives_while_the_database_is_gone_is_not_acknowledged(
         return (await worker.get("/readyz"))[0] == 200
 
     await until(ready, "the worker says that it is ready")
+
+
+async def test_what_is_in_hand_stays_bounded_while_the_database_is_gone(
+    stack: Stack, own_postgres: EmbeddedPostgres, own_mosquitto: EmbeddedMosquitto, note: Note
+) -> None:
+    bound, packets = 2_000, stack.plan(12_000)
+    worker = stack.worker(mqtt_url=own_mosquitto.url(), in_hand_max_packets=bound)
+    await worker.consuming_mqtt()
+    own_postgres.stop()
+    publisher = MqttPublisher(own_mosquitto.port, packets).start()
+    await publisher.finished()
+    await worker.says("batch not stored")
+
+    async def in_hand() -> float:
+        _, metrics = await worker.get("/metrics")
+        return float(metrics.partition('depotgrid_in_flight_packets{source="mqtt"} ')[2].split()[0])
+
+    async def full() -> bool:
+        return await in_hand() >= bound
+
+    await until(full, "the bound is reached")
+    # What one read of the socket holds comes on top.
+    assert await in_hand() <= bound + _ONE_READ
+    own_postgres.start()
+    await all_arrived(stack.database_url, publisher.confirmed)
+    report = note(await compare(stack.database_url, "PostgreSQL gone, bound of packets in hand", packets, publisher.confirmed))
+    assert report.flawless, report.row()
 
 
 async def test_changes_of_the_configuration_are_followed_again_after_an_outage(
