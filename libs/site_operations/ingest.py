@@ -112,8 +112,9 @@ class Ingest:
         """Decode, authorise and route one packet; no body makes this raise."""
         packet = decode(raw.body, received_at=raw.received_at, claimed=raw.claimed, max_ahead_s=self._max_ahead_s)
         if isinstance(packet, Refusal):
-            letter = _letter(raw, packet.code, packet.stage, packet.detail, packet.gateway_id, packet.device_id, None, ())
-            return PreparedPacket(raw, None, None, (), packet, letter)
+            depot_id = self._directory.depot_of(packet.device_id)
+            letter = _letter(raw, packet.code, packet.stage, packet.detail, packet.gateway_id, packet.device_id, depot_id, ())
+            return PreparedPacket(raw, None, depot_id, (), packet, letter)
         plan = self._directory.authorise(packet.gateway_id, packet.device_id)
         if isinstance(plan, NotAuthorised):
             refusal = Refusal(plan.code, "AUTHORISE", "", plan.detail, packet.gateway_id, packet.device_id)
