@@ -8,13 +8,16 @@ from typing import Any, cast
 
 import msgspec
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from microgrid.events import Event, utc_text
 from sensor_packet.contract_files import list_contracts, read_contract
 
 ENVELOPE = "envelope.v1"
+# Types that are only partly known.
+_Validator: Any = Draft202012Validator
+_Registry: Any = Registry
 
 
 @cache
@@ -24,13 +27,11 @@ def schema(name: str) -> dict[str, Any]:
 
 
 @cache
-def validator(name: str) -> Draft202012Validator:
+def validator(name: str) -> Any:
     """What judges by that schema; references lead to the envelope's."""
     envelope = schema(ENVELOPE)
-    registry: Registry[Any] = Registry().with_resource(
-        envelope["$id"], Resource.from_contents(envelope, default_specification=DRAFT202012)
-    )
-    return Draft202012Validator(schema(name), registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    registry = _Registry().with_resource(envelope["$id"], DRAFT202012.create_resource(envelope))
+    return _Validator(schema(name), registry=registry, format_checker=_Validator.FORMAT_CHECKER)
 
 
 def schema_names() -> list[str]:

@@ -25,6 +25,8 @@ from sensor_packet.battery_mode import MODES
 from sensor_packet.contract_files import list_contracts, read_contract
 from site_operations.import_site import binding_payload
 
+Members = dict[str, Any]
+
 
 def example(event_type: str) -> dict[str, Any]:
     return msgspec.json.decode(read_contract(f"events/examples/{event_type}.json"))
@@ -74,7 +76,7 @@ def test_an_event_that_lacks_anything_or_says_more_is_invalid(event_type: str) -
 
 
 def test_an_event_with_what_storing_and_later_versions_of_the_envelope_add_is_valid() -> None:
-    more = {"recorded_at": "2026-11-20T21:00:01Z", "position": "12-345", "unheard_of": {}}
+    more: Members = {"recorded_at": "2026-11-20T21:00:01Z", "position": "12-345", "unheard_of": {}}
     assert validate_event({**example("MeasurementRecorded"), **more}) == []
 
 
@@ -109,7 +111,6 @@ WITH_EVERYTHING = site(
     gateway=Gateway("gw", "Gateway", "model", {"GEN": "UPDATE_POWER_SOURCE_LOAD"}, {"GEN": "bess"}),
     points=(control_point("PEAK_SHAVING"), control_point("DER")),
 )
-Members = dict[str, Any]
 values = st.booleans() | st.floats(-1e6, 1e6) | st.sampled_from(["ON", "FAULT", "IDLE", "text", *MODES])
 units = st.sampled_from(["W", "kW", "MW", "%", "C"])
 qualities = st.sampled_from(["GOOD", "UNCERTAIN", "BAD"])
