@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
+from event_store.database import DatabaseFault
 from operator_cli.output import complain
 from operator_cli.places import CommandFault, UsageFault
 
@@ -52,10 +53,6 @@ def _become(module: str) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for; gives back the exit status."""
-    from asyncpg import PostgresError  # so that `--help` need not wait for it
-
-    from event_store.database import DatabaseFault
-
     try:
         status = app(
             sys.argv[1:] if arguments is None else list(arguments),
@@ -71,9 +68,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
     except (CommandFault, DatabaseFault) as fault:
         complain(str(fault))
-        return FAILED
-    except PostgresError as fault:
-        complain(f"the database refuses: {fault}; `depotgrid db check` tells whether it is the right version")
         return FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED

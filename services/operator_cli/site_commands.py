@@ -8,17 +8,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import uuid_utils
 from cyclopts import App, Parameter
 
-from event_store.database import open_pool
 from operator_cli.output import complain, say, show_json, show_table
 from operator_cli.places import DEFAULT_DATA_DIR, AsJson, CommandFault, DatabaseUrl, DataDir, find_database
-from site_operations.import_site import SiteReport, import_site
-from site_registry.load import load_site
-from site_registry.site_file import SiteDocument, SiteFault, export_site, parse_site
+from site_operations.import_site import SiteReport
+from site_operations.site_transfer import export_from, import_into
+from site_registry.site_file import SiteFault, parse_site
 from site_registry.site_yaml import write_document
 
 app = App(name="site", help="Load a depot from a file, and write it back.")
@@ -45,7 +44,7 @@ def import_file(
     if isinstance(document, list):
         return _refused(file, document, as_json=as_json)
     url = find_database(database_url, data_dir)
-    outcome = asyncio.run(import_into(url, document, provision=provision, prune=prune))
+    outcome = asyncio.run(import_into(url, document, provision=provision, prune=prune, now=now(), new_id=new_id))
     if isinstance(outcome, list):
         return _refused(file, outcome, as_json=as_json)
     if as_json:
@@ -64,7 +63,7 @@ def export(
     as_json: AsJson = False,
 ) -> int:
     """Write a depot as a site file to standard output."""
-    document = asyncio.run(_export(find_database(database_url, data_dir), depot))
+    document = asyncio.run(export_from(find_database(database_url, data_dir), depot))
     if document is None:
         raise CommandFault(f"no depot is called {depot!r}")
     if as_json:
@@ -72,32 +71,6 @@ def export(
     else:
         print(write_document(document), end="")
     return 0
-
-
-async def import_into(
-    url: str, document: SiteDocument, *, provision: bool = True, prune: bool = False
-) -> SiteReport | list[SiteFault]:
-    """Import over a connection of its own."""
-    pool = await open_pool(url, "depotgrid-site-import", max_size=1)
-    try:
-        return await import_site(pool, document, provision=provision, prune=prune, now=_now(), new_id=_new_id)
-    finally:
-        await pool.close()
-
-
-async def depot_exists(url: str, depot_id: str) -> bool:
-    """Whether there is a depot of that id."""
-    return await _export(url, depot_id) is not None
-
-
-async def _export(url: str, depot_id: str) -> dict[str, Any] | None:
-    pool = await open_pool(url, "depotgrid-site-export", max_size=1)
-    try:
-        async with pool.acquire() as connection:
-            site = await load_site(connection, depot_id)
-    finally:
-        await pool.close()
-    return export_site(site) if site is not None else None
 
 
 def _read(file: Path) -> bytes:
@@ -128,9 +101,11 @@ def _show_report(report: SiteReport) -> None:
     say(f"depot {report.depot_id}: {microgrid}")
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """A UUID of our own (version 7)."""
     return str(uuid_utils.uuid7())
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """The clock of this process."""
     return datetime.now(UTC)  # noqa: TID251 - the command owns its clock

@@ -24,10 +24,11 @@ from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from operator_cli.embedded_postgres import EmbeddedPostgres
 from operator_cli.embedded_process import ServiceFailedError, free_port, port_is_free
 from operator_cli.places import RUN_FILE, CommandFault, RunFile, write_run_file
-from operator_cli.site_commands import depot_exists, import_into
+from operator_cli.site_commands import new_id, now
 from operator_cli.supervised import SupervisedService
 from service_runtime.settings import Settings
 from site_operations.migrate import migrate
+from site_operations.site_transfer import export_from, import_into
 from site_registry.site_file import parse_site
 
 DATABASE = "depotgrid"
@@ -226,9 +227,9 @@ async def _load_demo(database_url: str) -> None:
     document = parse_site(read_example(_DEMO))
     if isinstance(document, list):
         raise CommandFault(f"the demo's site file is broken: {document[0].pointer} {document[0].detail}")
-    if await depot_exists(database_url, document.depot.depot_id):
+    if await export_from(database_url, document.depot.depot_id) is not None:
         return  # as it was left, with whatever a person has changed
-    outcome = await import_into(database_url, document)
+    outcome = await import_into(database_url, document, now=now(), new_id=new_id)
     if isinstance(outcome, list):
         raise CommandFault(f"the demo's site can not be loaded: {outcome[0].pointer} {outcome[0].detail}")
 
