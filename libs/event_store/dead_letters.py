@@ -99,7 +99,8 @@ def dead_letter_id(source: str, topic: str, key: bytes | None, partition: int | 
     """The identity of the letter that this failure belongs to."""
     position = f"{partition}/{offset}" if offset is not None else ""
     digest = hashlib.sha256(body).hexdigest()
-    return str(uuid_utils.uuid5(_NAMESPACE, f"{source}\0{topic}\0{(key or b'').hex()}\0{position}\0{digest}"))
+    name = f"{source}\0{topic}\0{(key or b'').hex()}\0{position}\0{digest}"
+    return str(uuid_utils.uuid5(_NAMESPACE, name.encode("utf-8", "surrogatepass")))
 
 
 def merged(letters: Iterable[DeadLetter]) -> list[DeadLetter]:

@@ -258,6 +258,11 @@ def test_source_topic_key_position_and_body_make_a_letter_what_it_is(other: Any)
     assert dead_letter_id("mqtt", "topic", b"key", 1, 5, b"body") != dead_letter_id(*other)
 
 
+def test_any_topic_and_source_make_an_identity_and_it_stays_what_it_was_in_every_release() -> None:
+    assert dead_letter_id("mqtt", "t\ud800", None, None, None, b"") != dead_letter_id("mqtt", "t\ud801", None, None, None, b"")
+    assert dead_letter_id("mqtt", "iot/v1/g/d/packet", None, None, None, b"x") == "06d5834b-b0db-5b14-9f82-0e5e45c166ed"
+
+
 # --- remediation ----------------------------------------------------------------------------------
 
 
