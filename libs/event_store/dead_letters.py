@@ -100,7 +100,7 @@ def dead_letter_id(source: str, topic: str, key: bytes | None, partition: int | 
     position = f"{partition}/{offset}" if offset is not None else ""
     digest = hashlib.sha256(body).hexdigest()
     name = f"{source}\0{topic}\0{(key or b'').hex()}\0{position}\0{digest}"
-    return str(uuid_utils.uuid5(_NAMESPACE, name.encode("utf-8", "surrogatepass")))
+    return str(uuid_utils.uuid5(_NAMESPACE, name.encode("utf-8", "backslashreplace").decode()))
 
 
 def merged(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
