@@ -22,6 +22,8 @@ from tests.real_services.worker_process import WorkerProcess
 FULL = os.environ.get("FAULTS") == "full"
 RATE = 4_000
 """Packets per second of the publisher: enough to be in the middle of something, and to see the worker come back to it."""
+_FIRST = 3 * RATE
+"""Packets before the fault, at most."""
 PARTITIONS = 4
 DEVICES = 50
 
@@ -99,7 +101,7 @@ async def mqtt_load(
     publisher = MqttPublisher(port, packets, rate=rate).start()
     try:
         async with watched(stack.database_url) as progress:
-            await until(lambda: publisher.confirmed_count > 0.3 * len(packets), "load", timeout_s=120)
+            await until(lambda: publisher.confirmed_count > min(0.3 * len(packets), _FIRST), "load", timeout_s=120)
             began = time.monotonic()
             ended = await fault()
             await publisher.finished(sized(60, 900))
@@ -117,7 +119,7 @@ async def kafka_load(
     publishing = asyncio.create_task(publisher.run())
     try:
         async with watched(stack.database_url) as progress:
-            await until(lambda: publisher.confirmed_count > 0.3 * len(packets), "load", timeout_s=120)
+            await until(lambda: publisher.confirmed_count > min(0.3 * len(packets), _FIRST), "load", timeout_s=120)
             began = time.monotonic()
             ended = await fault()
             async with asyncio.timeout(sized(60, 900)):

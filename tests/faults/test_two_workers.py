@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import Stack, kafka_load, mqtt_load, sized
+from tests.faults.load import RATE, Stack, kafka_load, mqtt_load, sized
 from tests.real_services.comparison import FaultReport
 from tests.real_services.waiting import until
 from tests.real_services.worker_process import WorkerProcess
@@ -45,8 +45,9 @@ async def test_two_workers_share_a_kafka_group_and_one_takes_over_when_the_other
                 first, second = second, stack.worker(kafka=kafka.bootstrap_servers)
         return died
 
-    packets = stack.plan(sized(60_000, 900_000))
-    report = note(await kafka_load(stack, f"one of two workers kill -9 ×{_DEATHS}, Kafka", kafka.bootstrap_servers, packets, die))
+    packets = stack.plan(sized(60_000, 500_000))
+    name = f"one of two workers kill -9 ×{_DEATHS}, Kafka"
+    report = note(await kafka_load(stack, name, kafka.bootstrap_servers, packets, die, rate=sized(RATE, 2_000)))
     assert report.flawless, report.row()
     assert report.recovered_s is not None
     assert report.recovered_s <= _KAFKA_BACK_S

@@ -140,8 +140,8 @@ class Progress:
     def recovered_s(self, ended: float, rate: float) -> float | None:
         """Seconds from `ended` to the end of the first half second in which 90 % of `rate` were reached; None if never."""
         for at, _ in self._samples:
-            if at - _WINDOW_S >= ended and self._rate(at - _WINDOW_S, at) >= 0.9 * rate:
-                return at - _WINDOW_S - ended
+            if at >= ended + _WINDOW_S and self._rate(at - _WINDOW_S, at) >= 0.9 * rate:
+                return at - ended
         return None
 
     def note(self, position: int) -> None:
@@ -149,10 +149,11 @@ class Progress:
         self._samples.append((time.monotonic(), position))
 
     def _rate(self, since: float, until_: float) -> float:
-        within = [(at, position) for at, position in self._samples if since <= at <= until_]
-        if len(within) < 2 or within[-1][0] <= within[0][0]:
-            return 0.0
-        return (within[-1][1] - within[0][1]) / (within[-1][0] - within[0][0])
+        return (self._position(until_) - self._position(since)) / (until_ - since)
+
+    def _position(self, moment: float) -> int:
+        """The last one known at a moment: where nothing could be asked, nothing could be stored either."""
+        return max((position for at, position in self._samples if at <= moment), default=0)
 
 
 @contextlib.asynccontextmanager
