@@ -2,7 +2,8 @@
 
 A child that ends before it has ever been ready could not work as it was told: that ends the start with its last words. One that
 ends later is started again, after a pause that doubles up to a bound while it keeps ending soon. The child is a session of its own,
-so that Ctrl-C reaches us first, and the kernel ends it when we die without having said so.
+so that Ctrl-C reaches us first. When we die without having said so, the kernel kills it: with the database dying at the same time
+there is nothing that an orderly stop could still save, and nothing that a kill could lose.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class SupervisedService:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _run_once(self) -> int:
-        tie = (str(os.getpid()), str(int(signal.SIGTERM)), "", "")
+        tie = (str(os.getpid()), str(int(signal.SIGKILL)), "", "")
         self._child = child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(_LAUNCHER), *tie),
             *(sys.executable, "-m", *self._module),
