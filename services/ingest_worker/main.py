@@ -65,6 +65,7 @@ class Worker:
         )
         self._mqtt: MqttSource | None = None
         self._kafka: KafkaSource | None = None
+        self._kafka_trouble: str | None = None
         holder = f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}"
         if settings.mqtt_url is not None:
             self._mqtt = MqttSource(
@@ -104,6 +105,8 @@ class Worker:
             reasons.append(f"the oldest packet in hand waits since {age_s:.0f} s")
         if self._mqtt is not None and self._mqtt.trouble is not None:
             reasons.append(self._mqtt.trouble)
+        if self._kafka_trouble is not None:
+            reasons.append(self._kafka_trouble)
         return reasons
 
     async def _start(self) -> None:
@@ -118,7 +121,7 @@ class Worker:
         if self._mqtt is not None:
             self._spawn(self._mqtt.run(), "mqtt")
         if self._kafka is not None:
-            await _wait_for_kafka(self._kafka.bootstrap_servers)
+            await self._wait_for_kafka(self._kafka.bootstrap_servers)
 
     async def _stop_taking(self) -> None:
         log.info("stopping: committing what is in hand")
@@ -174,6 +177,23 @@ class Worker:
                 self._metrics.count_heartbeat_losses(lost)
                 log.warning("controller heartbeats lost", controllers=lost)
 
+    async def _wait_for_kafka(self, servers: str) -> None:
+        """Return when Kafka answers; say so while it does not."""
+        while True:
+            probe = AIOKafkaAdminClient(bootstrap_servers=servers.split(","), request_timeout_ms=int(_KAFKA_PROBE_S * 1000))
+            try:
+                await probe.start()
+            except (KafkaError, OSError) as fault:
+                if self._kafka_trouble is None:
+                    log.warning("waiting for Kafka", servers=servers, reason=str(fault))
+                self._kafka_trouble = f"Kafka at {servers} is not to be had: {fault}"
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._kafka_trouble = None
+                return
+            finally:
+                await probe.close()
+
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._on_task_end)
@@ -207,24 +227,6 @@ class _Application(FastStream):
     async def _start_broker(self) -> None:
         if self.brokers:
             await super()._start_broker()
-
-
-async def _wait_for_kafka(bootstrap_servers: str) -> None:
-    """Return when Kafka answers; say so while it does not."""
-    told = False
-    while True:
-        probe = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers.split(","), request_timeout_ms=int(_KAFKA_PROBE_S * 1000))
-        try:
-            await probe.start()
-        except (KafkaError, OSError) as fault:
-            if not told:
-                log.warning("waiting for Kafka", servers=bootstrap_servers, reason=str(fault))
-            told = True
-            await asyncio.sleep(_RETRY_S)
-        else:
-            return
-        finally:
-            await probe.close()
 
 
 def _now() -> datetime:

@@ -130,11 +130,16 @@ async def test_a_worker_waits_for_kafka_and_says_so(stack: Stack, own_kafka: Emb
     own_kafka.stop()
     worker = stack.worker(kafka=own_kafka.bootstrap_servers)
     await worker.says("waiting for Kafka")
+    status, reasons = await worker.get("/readyz")
+    assert status == 503
+    assert own_kafka.bootstrap_servers in reasons
     await asyncio.to_thread(own_kafka.start)
     publisher = KafkaPublisher(own_kafka.bootstrap_servers, packets := stack.plan(100))
     async with asyncio.timeout(60):
         await publisher.run()
     await all_arrived(stack.database_url, publisher.confirmed)
+    assert len(worker.entries("waiting for Kafka")) == 1
+    assert (await worker.get("/readyz"))[0] == 200
     report = note(await compare(stack.database_url, "Kafka absent at start", packets, publisher.confirmed))
     assert report.flawless, report.row()
     assert "Traceback" not in worker.log()
