@@ -1,6 +1,6 @@
 """The microgrid card: what a depot's microgrid is doing, how old each statement is, and who made it.
 
-The card is made from the site, the latest counting report of each subject (`card_subjects` names them), the health of the
+The card is made from the site, the latest counting report of each subject (the `CardPlan` names them), the health of the
 controllers and `now`; nothing else, so the same input gives the same card.
 
 Capabilities. One entry for each scope (the whole site, or the subtree under a grid connection) and capability that is bound (an
@@ -28,7 +28,7 @@ import msgspec
 from microgrid import events, subjects
 from microgrid.capability import FRESH, NEVER_REPORTED, STALE, freshness, latest_key
 from microgrid.circuit_capacity import ControllerHealth
-from microgrid.circuit_status import CircuitEntry, circuit_entries
+from microgrid.circuit_status import CircuitEntry, Controllers, circuit_entries, find_controllers
 from microgrid.events import Event
 from microgrid.report_facts import (
     ReportDetail,
@@ -145,15 +145,29 @@ class Card:
     dead_letter_count: int
 
 
-def card_subjects(site: Site, microgrid: Microgrid) -> list[str]:
-    """The subjects whose latest reports a card needs."""
+@dataclass(frozen=True, slots=True)
+class CardPlan:
+    """What of a card depends on the configuration alone, decided once for as long as that stays.
+
+    `subjects` are those whose latest reports the card needs; `soc_subjects` tells for each power source which measurements of
+    state of charge are its own, each with the rule that leads it there.
+    """
+
+    subjects: tuple[str, ...]
+    soc_subjects: Mapping[str, Mapping[str, str]]
+    controllers: Controllers
+
+
+def plan_card(site: Site, microgrid: Microgrid) -> CardPlan:
+    """Decide what a site's card is made from."""
     names = capability_subjects(microgrid)
     for source in site.power_sources:
         names.append(subjects.power_source_state_subject(source.power_source_id))
         names.append(subjects.power_source_load_subject(source.power_source_id))
-    names.extend(sorted({subject for found in _soc_subjects(site).values() for subject in found}))
+    soc_subjects = _soc_subjects(site)
+    names.extend(sorted({subject for found in soc_subjects.values() for subject in found}))
     names.extend(subjects.circuit_capacity_subject(circuit.circuit_id) for circuit in site.circuits)
-    return names
+    return CardPlan(tuple(names), soc_subjects, find_controllers(site))
 
 
 def capability_subjects(microgrid: Microgrid) -> list[str]:
@@ -165,6 +179,7 @@ def capability_subjects(microgrid: Microgrid) -> list[str]:
 def build_card(
     site: Site,
     microgrid: Microgrid,
+    plan: CardPlan,
     latest: Mapping[str, Event],
     healths: Iterable[ControllerHealth],
     *,
@@ -174,7 +189,7 @@ def build_card(
     dead_letter_count: int,
     stale_after_default_s: float = DEFAULT_STALE_AFTER_S,
 ) -> Card:
-    """The card of a site's microgrid at `now` from the latest report of each of `card_subjects` that has one."""
+    """The card of a site's microgrid at `now` from the latest report of each subject of its plan that has one."""
     return Card(
         microgrid_id=microgrid.microgrid_id,
         depot_id=site.depot.depot_id,
@@ -182,8 +197,8 @@ def build_card(
         as_of=now,
         feature_flags=dict(feature_flags),
         capabilities=capability_entries(site, microgrid, latest, now, stale_after_default_s),
-        power_sources=_power_source_entries(site, latest, now, stale_after_default_s),
-        circuits=circuit_entries(site, latest, healths, now),
+        power_sources=_power_source_entries(site, plan, latest, now, stale_after_default_s),
+        circuits=circuit_entries(site, plan.controllers, latest, healths, now),
         remediation_count=remediation_count,
         dead_letter_count=dead_letter_count,
     )
@@ -276,16 +291,15 @@ def _capability_entry(
 
 
 def _power_source_entries(
-    site: Site, latest: Mapping[str, Event], now: datetime, stale_after_s: float
+    site: Site, plan: CardPlan, latest: Mapping[str, Event], now: datetime, stale_after_s: float
 ) -> tuple[PowerSourceEntry, ...]:
-    soc_subjects = _soc_subjects(site)
     entries: list[PowerSourceEntry] = []
     for source in sorted(site.power_sources, key=lambda one: one.power_source_id):
         state = latest.get(subjects.power_source_state_subject(source.power_source_id))
         load = latest.get(subjects.power_source_load_subject(source.power_source_id))
-        reported = [latest[name] for name in soc_subjects.get(source.power_source_id, {}) if name in latest]
+        reported = [latest[name] for name in plan.soc_subjects.get(source.power_source_id, {}) if name in latest]
         soc = max(reported, key=latest_key) if reported else None
-        soc_rule = soc_subjects[source.power_source_id][soc.subject or ""] if soc else None
+        soc_rule = plan.soc_subjects[source.power_source_id][soc.subject or ""] if soc else None
         entries.append(_power_source_entry(source, state, load, soc, soc_rule, now, stale_after_s))
     return tuple(entries)
 

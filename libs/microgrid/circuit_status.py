@@ -40,33 +40,45 @@ class CircuitEntry:
     event_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Controllers:
+    """What the configuration says of who controls circuits: each circuit's controller, and each action's heartbeat timeout in s."""
+
+    of_circuit: Mapping[str, Source]
+    timeout_s: Mapping[str, float]
+
+
+def find_controllers(site: Site) -> Controllers:
+    """The controllers that a site's configuration gives its circuits; of several on one circuit the first by action."""
+    timeouts = {
+        action.sensor_action_id: action.heartbeat_timeout_s or DEFAULT_HEARTBEAT_TIMEOUT_S
+        for action in site.sensor_actions
+        if action.action == UPDATE_CIRCUIT_CAPACITY
+    }
+    return Controllers(_controlled_circuits(site), timeouts)
+
+
 def circuit_entries(
-    site: Site, latest: Mapping[str, Event], healths: Iterable[ControllerHealth], now: datetime
+    site: Site, controllers: Controllers, latest: Mapping[str, Event], healths: Iterable[ControllerHealth], now: datetime
 ) -> tuple[CircuitEntry, ...]:
     """The circuits of a card at `now`, by id."""
     health_of: dict[str, list[ControllerHealth]] = {}
     for health in healths:
         health_of.setdefault(health.circuit_id, []).append(health)
-    timeouts = {action.sensor_action_id: action.heartbeat_timeout_s for action in site.sensor_actions}
-    controlled = _controlled_circuits(site)
     entries: list[CircuitEntry] = []
     for circuit in sorted(site.circuits, key=lambda one: one.circuit_id):
         event = latest.get(subjects.circuit_capacity_subject(circuit.circuit_id))
         known = health_of.get(circuit.circuit_id, [])
-        if event is None and not known and circuit.circuit_id not in controlled:
+        if event is None and not known and circuit.circuit_id not in controllers.of_circuit:
             continue
         health = _deciding_health(event, known)
-        timeout_s = (timeouts.get(health.sensor_action_id) if health else None) or DEFAULT_HEARTBEAT_TIMEOUT_S
-        entries.append(
-            _circuit_entry(
-                circuit, event, health, controlled.get(circuit.circuit_id), timeout_s or DEFAULT_HEARTBEAT_TIMEOUT_S, now
-            )
-        )
+        timeout_s = controllers.timeout_s.get(health.sensor_action_id if health else "", DEFAULT_HEARTBEAT_TIMEOUT_S)
+        controller = controllers.of_circuit.get(circuit.circuit_id)
+        entries.append(_circuit_entry(circuit, event, health, controller, timeout_s, now))
     return tuple(entries)
 
 
 def _controlled_circuits(site: Site) -> dict[str, Source]:
-    """Circuits that an enabled action gives a controller to, with that controller; of several the first by action."""
     found: dict[str, Source] = {}
     for action in sorted(site.sensor_actions, key=lambda one: one.sensor_action_id):
         device = site.device_by_id.get(action.device_id)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from event_store.controller_health import health_of_circuits
 from event_store.database import Connection
 from event_store.read import latest_of
-from microgrid.card import CapabilityEntry, Card, build_card
+from microgrid.card import CapabilityEntry, Card, CardPlan, build_card
 from microgrid.site_model import Microgrid
 from read_api.answers import NoQuery, json_answer, not_found
 from read_api.backing import ACQUIRE_S, Backing
@@ -47,12 +47,13 @@ async def read_card(backing: Backing, depot_id: str) -> Card:
     ):
         # Before the first query, which takes the snapshot: a card never claims to be younger than what it was made from.
         now = backing.clock()
-        depot, microgrid = await depot_and_microgrid(backing, connection, depot_id, now)
-        latest = await latest_of(connection, depot.subjects)
+        depot, microgrid, plan = await _depot_with_microgrid(backing, connection, depot_id, now)
+        latest = await latest_of(connection, plan.subjects)
         healths = await health_of_circuits(connection, [circuit.circuit_id for circuit in depot.site.circuits])
     return build_card(
         depot.site,
         microgrid,
+        plan,
         {subject: stored.event for subject, stored in latest.items()},
         healths,
         now=now,
@@ -63,14 +64,15 @@ async def read_card(backing: Backing, depot_id: str) -> Card:
     )
 
 
-async def depot_and_microgrid(backing: Backing, connection: Connection, depot_id: str, now: datetime) -> tuple[DepotNow, Microgrid]:
-    """A depot that has a microgrid; raises `DEPOT_NOT_FOUND` or `MICROGRID_NOT_FOUND` (404)."""
-    depot = await backing.sites.depot_now(connection, depot_id, now) if is_identifier(depot_id) else None
+async def _depot_with_microgrid(
+    backing: Backing, connection: Connection, depot_id: str, now: datetime
+) -> tuple[DepotNow, Microgrid, CardPlan]:
+    depot = await backing.sites.depot_now(connection, depot_id, now)
     if depot is None:
         raise not_found("DEPOT", depot_id)
-    if depot.site.microgrid is None:
+    if depot.site.microgrid is None or depot.plan is None:
         raise no_microgrid(depot_id)
-    return depot, depot.site.microgrid
+    return depot, depot.site.microgrid, depot.plan
 
 
 def no_microgrid(depot_id: str) -> Problem:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from event_store.database import Connection
-from microgrid.card import card_subjects
+from microgrid.card import CardPlan, plan_card
 from microgrid.site_model import Site
 from site_registry.load import load_site
 
@@ -34,10 +34,10 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS floor,
 
 @dataclass(frozen=True, slots=True)
 class DepotNow:
-    """A depot in one snapshot: its configuration, the subjects of its card, and how much there is to settle."""
+    """A depot in one snapshot: its configuration, the plan of its card if it has a microgrid, how much there is to settle."""
 
     site: Site
-    subjects: list[str]
+    plan: CardPlan | None
     remediation_count: int
     dead_letter_count: int
 
@@ -45,7 +45,7 @@ class DepotNow:
 @dataclass(slots=True)
 class _Entry:
     site: Site
-    subjects: list[str]
+    plan: CardPlan | None
     floor: str
     changes: frozenset[str]
     seen_at: datetime
@@ -68,8 +68,8 @@ class SiteCache:
             site = await load_site(connection, depot_id, with_assets=False)
             if site is None:
                 return None
-            subjects = card_subjects(site, site.microgrid) if site.microgrid else []
-            entry = self._entries[depot_id] = _Entry(site, subjects, floor, changes, now)
+            plan = plan_card(site, site.microgrid) if site.microgrid else None
+            entry = self._entries[depot_id] = _Entry(site, plan, floor, changes, now)
             if len(self._entries) > _KEPT_DEPOTS:
                 self._entries.popitem(last=False)
         entry.floor = floor
@@ -77,4 +77,4 @@ class SiteCache:
         entry.seen_at = now
         if depot_id in self._entries:
             self._entries.move_to_end(depot_id)
-        return DepotNow(entry.site, entry.subjects, look["remediation_count"], look["dead_letter_count"])
+        return DepotNow(entry.site, entry.plan, look["remediation_count"], look["dead_letter_count"])

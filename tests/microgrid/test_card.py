@@ -15,11 +15,11 @@ from microgrid import subjects
 from microgrid.card import (
     Card,
     build_card,
-    card_subjects,
     is_card_event,
     lasting,
     next_turn,
     overall_freshness,
+    plan_card,
 )
 from microgrid.circuit_capacity import ControllerHealth
 from microgrid.events import Event
@@ -99,8 +99,11 @@ def card(
 ) -> Card:
     assert of.microgrid is not None
     latest = {one.subject: one for one in events if one.subject is not None}
-    assert set(latest) <= set(card_subjects(of, of.microgrid))
-    return build_card(of, of.microgrid, latest, healths, now=now, feature_flags=flags, remediation_count=1, dead_letter_count=2)
+    plan = plan_card(of, of.microgrid)
+    assert set(latest) <= set(plan.subjects)
+    return build_card(
+        of, of.microgrid, plan, latest, healths, now=now, feature_flags=flags, remediation_count=1, dead_letter_count=2
+    )
 
 
 BOUND, OFF_BINDING = point("DER"), point("DER", enabled=False)
@@ -174,14 +177,14 @@ def test_a_state_of_charge_goes_where_routing_would_lead_it(
 ) -> None:
     of = site(action, sources=sources)
     soc = event(subjects.measurement_subject("dev", "SOC"), value=70.0)
-    wanted = [soc] if of.microgrid and soc.subject in card_subjects(of, of.microgrid) else []
+    wanted = [soc] if of.microgrid and soc.subject in plan_card(of, of.microgrid).subjects else []
     assert {one.power_source_id: one.soc_pct for one in card(of, *wanted).power_sources} == expected
 
 
 def test_a_disabled_action_gives_no_state_of_charge() -> None:
     of = site(replace(SOC, enabled=False), sources=(BATTERY,))
     assert of.microgrid is not None
-    assert subjects.measurement_subject("dev", "SOC") not in card_subjects(of, of.microgrid)
+    assert subjects.measurement_subject("dev", "SOC") not in plan_card(of, of.microgrid).subjects
 
 
 def test_of_several_meters_of_one_battery_the_latest_report_counts() -> None:

@@ -11,11 +11,11 @@ import time
 
 import httpx2
 import pytest
+from tests.read_api.seed import MICROGRID, put_site
 
 from event_store.database import open_pool
 from read_api.main import StartFault, serve
 from service_runtime.settings import Settings
-from tests.read_api.seed import MICROGRID, put_site
 
 
 def _settings(database_url: str | None, **more: object) -> Settings:
