@@ -6,6 +6,7 @@ under it from the first statement on, so that the limit holds also for a databas
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -116,6 +117,11 @@ async def prepare_connection(connection: Connection) -> None:
     """Let `jsonb` and `json` be Python values on this connection."""
     for name in ("jsonb", "json"):
         await connection.set_type_codec(name, encoder=_to_json, decoder=msgspec.json.decode, schema="pg_catalog", format="text")
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A time as it was stored: the driver keeps the first moment of year 1 as `-infinity` and gives that back without an offset."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def address(url: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from event_store.database import Connection
+from event_store.database import Connection, in_utc
 from microgrid.events import Event
 
 
@@ -158,8 +158,8 @@ def stored_event(row: Any) -> StoredEvent:
         microgrid_id=row["microgrid_id"],
         subject=row["subject"],
         history_only=row["history_only"],
-        observed_at=row["observed_at"],
-        sent_at=row["sent_at"],
+        observed_at=in_utc(row["observed_at"]),
+        sent_at=in_utc(row["sent_at"]),
         source_event_ref=row["source_event_ref"],
         payload=row["payload"],
         metadata=row["metadata"],

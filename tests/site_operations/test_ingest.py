@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import asyncpg
 import msgspec
@@ -337,3 +338,27 @@ async def test_a_batch_that_fails_leaves_nothing_of_it(database_url: str) -> Non
             await take(ingest, soc(1), raw_bytes(b"bad"))
     async with postgres_store(database_url) as store:
         assert (await events_of(store), await letters_of(store)) == ([], [])
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000001Z", "1970-01-01T00:00:00Z"])
+async def test_a_report_of_long_ago_is_read_back_with_the_time_that_it_had(database_url: str, moment: str) -> None:
+    async with postgres_store(database_url) as store:
+        await take(ingest_into(store), raw({"key": "SOC", "value": 1, "observed_at": moment}), raw({"key": "SOC", "value": 2}))
+        long_ago, now = await events_of(store)
+        assert long_ago.observed_at == datetime.fromisoformat(moment)
+        assert await store.latest_of([now.subject or ""]) == {now.subject: (await store.follow(Position(0, 0), 10))[1]}
+
+
+async def test_a_fail_safe_value_of_long_ago_does_not_keep_a_controller_from_being_heard(database_url: str) -> None:
+    async with postgres_store(database_url) as store:
+        ingest = ingest_into(store, site(CAPACITY))
+        await take(ingest, raw({"key": "FAIL_SAFE_CAPACITY", "value": 80, "observed_at": "0001-01-01T00:00:00Z"}))
+        alive = raw(
+            {"key": "HEARTBEAT_STATUS", "value": True},
+            {"key": "AVAILABLE_CHARGING_CAPACITY", "value": 300},
+            {"key": "FAIL_SAFE_CAPACITY", "value": 90},
+            packet_id="alive",
+        )
+        outcome = await take(ingest, alive)
+        assert outcome.packets == Counter({("mqtt", "STORED"): 1})
+        assert await letters_of(store) == []
