@@ -260,6 +260,15 @@ async def test_imports_of_one_new_depot_at_once_make_one_microgrid(pool: Pool) -
     assert await _event_types(pool) == ["MicrogridProvisioned", "ControllerBindingCreated"]
 
 
+async def test_changes_of_one_depot_at_once_count_one_by_one(pool: Pool) -> None:
+    await _import(pool, _document())
+    added = [_document(circuits=[{"circuit_id": f"d-new-{n}", "name": "N"}]) for n in range(6)]
+    await asyncio.gather(*(_import(pool, document) for document in added))
+    microgrid = (await _site(pool, "d")).microgrid
+    assert microgrid is not None
+    assert (microgrid.version, len(microgrid.nodes)) == (7, 8)
+
+
 async def test_depots_that_claim_one_id_at_once_get_it_once(pool: Pool) -> None:
     shared = [{"circuit_id": "shared", "name": "S"}]
     results = await asyncio.gather(*(_try(pool, _document(f"d{n}", circuits=shared)) for n in range(6)))
