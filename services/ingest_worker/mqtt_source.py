@@ -74,9 +74,6 @@ class _Connection:
             self.client.set_auth_credentials(username, password)
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             await self.client.connect(host, port, ssl=tls, keepalive=_KEEPALIVE_S)
-            await self.subscribed.wait()
-        if self.refused is not None:
-            raise ConnectionRefusedError(self.refused)
 
     def acknowledge(self, mids: Sequence[int]) -> None:
         """Write PUBACKs in the order of delivery, unless this connection is gone: then the broker sends the packets again."""
@@ -98,6 +95,10 @@ class _Connection:
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.resume_reading()
+
+    def silent_s(self) -> float:
+        """Seconds since the broker sent anything."""
+        return time.monotonic() - self.client._connection._last_data_in if self.client._connection is not None else 0.0
 
     def stay_alive_unread(self) -> None:
         """Keep gmqtt from taking a pause of ours for a silent broker."""
@@ -271,6 +272,7 @@ class MqttSource:
             try:
                 await connection.open(self._host, self._port, self._username, self._password, tls=self._tls)
                 self.trouble = None
+                await self._until_subscribed(connection)
                 backoff_s = _FIRST_BACKOFF_S
                 log.info("connected to MQTT", broker=f"{self._host}:{self._port}")
                 await self._watch(connection)
@@ -284,10 +286,28 @@ class MqttSource:
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
 
-    async def _watch(self, connection: _Connection) -> None:
-        """Return when the connection is lost; meanwhile keep it alive through pauses of our own."""
+    async def _until_subscribed(self, connection: _Connection) -> None:
+        """Return when the broker has confirmed the subscription.
+
+        To a resumed session it sends the whole backlog first, which takes as long as storing it takes. So only silence counts,
+        and none of our own making.
+        """
         if self._paused:
             connection.pause()
+        while not connection.subscribed.is_set():
+            try:
+                async with asyncio.timeout(_CONNECT_TIMEOUT_S / 4):
+                    await connection.subscribed.wait()
+            except TimeoutError:
+                if self._paused:
+                    connection.stay_alive_unread()
+                elif connection.silent_s() > _CONNECT_TIMEOUT_S:
+                    raise TimeoutError("the broker does not confirm the subscription") from None
+        if connection.refused is not None:
+            raise ConnectionRefusedError(connection.refused)
+
+    async def _watch(self, connection: _Connection) -> None:
+        """Return when the connection is lost; meanwhile keep it alive through pauses of our own."""
         while not connection.lost.is_set():
             try:
                 async with asyncio.timeout(_KEEPALIVE_S / 4):

@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import asyncpg
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import Stack, kafka_load, mqtt_load, sized
+from tests.faults.load import Stack, full_only, kafka_load, mqtt_load, sized
 from tests.real_services.comparison import FaultReport, all_arrived, compare
 from tests.real_services.packet_publisher import MqttPublisher
 from tests.real_services.sites import rows
@@ -153,6 +154,34 @@ async def test_what_is_in_hand_stays_bounded_while_the_database_is_gone(
     await all_arrived(stack.database_url, publisher.confirmed)
     report = note(await compare(stack.database_url, "PostgreSQL gone, bound of packets in hand", packets, publisher.confirmed))
     assert report.flawless, report.row()
+
+
+@full_only
+async def test_a_backlog_that_takes_long_to_store_does_not_cost_the_connection(
+    stack: Stack, own_mosquitto: EmbeddedMosquitto, note: Note
+) -> None:
+    packets = stack.plan(20_000)
+    first = stack.worker(mqtt_url=own_mosquitto.url())
+    await first.consuming_mqtt()
+    first.kill9()
+    publisher = MqttPublisher(own_mosquitto.port, packets).start()
+    await publisher.finished()
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("LOCK TABLE event_store IN ACCESS EXCLUSIVE MODE")
+        worker = stack.worker(mqtt_url=own_mosquitto.url(), in_hand_max_packets=2_000)
+        await worker.says("consuming MQTT")
+        await asyncio.sleep(15)  # longer than the worker waits for an answer of a silent broker
+        await transaction.rollback()
+    finally:
+        await connection.close()
+    await all_arrived(stack.database_url, publisher.confirmed)
+    report = note(await compare(stack.database_url, "backlog stuck for 15 s", packets, publisher.confirmed))
+    assert report.flawless, report.row()
+    assert worker.entries("waiting for MQTT") == []
+    await worker.consuming_mqtt(timeout_s=5)
 
 
 async def test_changes_of_the_configuration_are_followed_again_after_an_outage(
