@@ -34,8 +34,8 @@ class _State:
     known: set[tuple[datetime, str]] = field(default_factory=set[tuple[datetime, str]])
     outbox: list[tuple[str, int | None, str | None]] = field(default_factory=list[tuple[str, int | None, str | None]])
     letters: dict[str, DeadLetter] = field(default_factory=dict[str, DeadLetter])
-    open_questions: dict[tuple[str, str, str, str], RemediationEntry] = field(
-        default_factory=dict[tuple[str, str, str, str], RemediationEntry]
+    open_questions: dict[tuple[str, str, str, str, str], RemediationEntry] = field(
+        default_factory=dict[tuple[str, str, str, str, str], RemediationEntry]
     )
     health: dict[str, ControllerHealth] = field(default_factory=dict[str, ControllerHealth])
     transaction_id: int = 0
@@ -75,9 +75,9 @@ class _Transaction:
             known = self._state.open_questions.get(entry.key)
             self._state.open_questions[entry.key] = entry if known is None else remediation.added(known, entry)
 
-    async def settle_remediation(self, applied: Sequence[tuple[str, str, str]]) -> None:
+    async def settle_remediation(self, applied: Sequence[tuple[str, str, str, str]]) -> None:
         settled = set(applied)
-        for key in [key for key in self._state.open_questions if key[:3] in settled]:
+        for key in [key for key in self._state.open_questions if (*key[:3], key[4]) in settled]:
             del self._state.open_questions[key]
 
     async def lock_health(self, sensor_action_ids: Sequence[str]) -> dict[str, ControllerHealth]:
@@ -109,7 +109,7 @@ class InMemoryEventStore:
         async with self.transaction() as transaction:
             return await transaction.append(events)
 
-    async def settle_remediation(self, applied: Sequence[tuple[str, str, str]]) -> None:
+    async def settle_remediation(self, applied: Sequence[tuple[str, str, str, str]]) -> None:
         async with self.transaction() as transaction:
             await transaction.settle_remediation(applied)
 

@@ -25,15 +25,17 @@ class RemediationEntry(msgspec.Struct, frozen=True):
     first_at: datetime
     last_at: datetime
     count: int
+    selectors: str = ""
+    """What the action itself says of its target (`microgrid.events.action_selectors`): tells two actions of a measurand apart."""
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        return (self.device_id, self.measurand, self.action, self.code)
+    def key(self) -> tuple[str, str, str, str, str]:
+        return (self.device_id, self.measurand, self.action, self.code, self.selectors)
 
 
 def merged(entries: Sequence[RemediationEntry]) -> list[RemediationEntry]:
     """Entries with one key added up, in order of the key."""
-    by_key: dict[tuple[str, str, str, str], RemediationEntry] = {}
+    by_key: dict[tuple[str, str, str, str, str], RemediationEntry] = {}
     for entry in entries:
         known = by_key.get(entry.key)
         by_key[entry.key] = entry if known is None else added(known, entry)
@@ -51,11 +53,12 @@ def added(known: RemediationEntry, entry: RemediationEntry) -> RemediationEntry:
 
 
 _PUT = """
-INSERT INTO remediation AS r (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count)
-SELECT i.depot_id, i.device_id, i.measurand, i.action, i.code, i.candidates::jsonb, i.first_at, i.last_at, i.count
+INSERT INTO remediation AS r (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, selectors)
+SELECT i.depot_id, i.device_id, i.measurand, i.action, i.code, i.candidates::jsonb, i.first_at, i.last_at, i.count, i.selectors
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
-            $9::bigint[]) AS i (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count)
-ON CONFLICT (device_id, measurand, action, code) DO UPDATE SET
+            $9::bigint[], $10::text[])
+     AS i (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, selectors)
+ON CONFLICT (device_id, measurand, action, code, selectors) DO UPDATE SET
     depot_id = excluded.depot_id, candidates = excluded.candidates, first_at = least(r.first_at, excluded.first_at),
     last_at = greatest(r.last_at, excluded.last_at), count = r.count + excluded.count
 """
@@ -77,31 +80,34 @@ async def put_remediation(connection: Connection, entries: Sequence[RemediationE
         [row.first_at for row in rows],
         [row.last_at for row in rows],
         [row.count for row in rows],
+        [row.selectors for row in rows],
     )
 
 
-async def settle_remediation(connection: Connection | Pool, applied: Sequence[tuple[str, str, str]]) -> None:
-    """Remove the entries of (device, measurand, action) that applied."""
+async def settle_remediation(connection: Connection | Pool, applied: Sequence[tuple[str, str, str, str]]) -> None:
+    """Remove the entries of (device, measurand, action, selectors) that applied."""
     if not applied:
         return
     await connection.execute(
-        "DELETE FROM remediation r USING unnest($1::text[], $2::text[], $3::text[]) AS i (device_id, measurand, action) "
-        "WHERE (r.device_id, r.measurand, r.action) = (i.device_id, i.measurand, i.action)",
+        "DELETE FROM remediation r USING unnest($1::text[], $2::text[], $3::text[], $4::text[]) "
+        "AS i (device_id, measurand, action, selectors) "
+        "WHERE (r.device_id, r.measurand, r.action, r.selectors) = (i.device_id, i.measurand, i.action, i.selectors)",
         [one[0] for one in applied],
         [one[1] for one in applied],
         [one[2] for one in applied],
+        [one[3] for one in applied],
     )
 
 
 async def list_remediation(
-    connection: Connection, depot_id: str, *, limit: int, after: tuple[str, str, str, str] | None = None
+    connection: Connection, depot_id: str, *, limit: int, after: tuple[str, str, str, str, str] | None = None
 ) -> list[RemediationEntry]:
-    """Open entries of a depot, by device, measurand, action and code, after a key."""
-    start = after or ("", "", "", "")
+    """Open entries of a depot, by key, after a key."""
+    start = after or ("", "", "", "", "")
     rows = await connection.fetch(
-        "SELECT depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count FROM remediation "
-        "WHERE depot_id = $1 AND (device_id, measurand, action, code) > ($2, $3, $4, $5) "
-        "ORDER BY device_id, measurand, action, code LIMIT $6",
+        "SELECT depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, selectors FROM remediation "
+        "WHERE depot_id = $1 AND (device_id, measurand, action, code, selectors) > ($2, $3, $4, $5, $6) "
+        "ORDER BY device_id, measurand, action, code, selectors LIMIT $7",
         depot_id,
         *start,
         limit,

@@ -87,6 +87,9 @@ class CircuitLimits(msgspec.Struct, frozen=True):
     safe_capacity_kw: float | None
 
 
+UNLIMITED = CircuitLimits(None, None)
+
+
 class CapacityDecision(msgspec.Struct, frozen=True):
     """The health after a step, the events to store before the capacity's own, and that one's outcome if there was one."""
 
@@ -119,12 +122,18 @@ def new_health(step: CapacityStep) -> ControllerHealth:
     )
 
 
-def decide(health: ControllerHealth, step: CapacityStep, now: datetime) -> CapacityDecision:
-    """Take in what one packet says of a circuit's capacity. `now` is when it acts, which a replay does not turn back."""
+def decide(
+    health: ControllerHealth, step: CapacityStep, now: datetime, former_limits: CircuitLimits = UNLIMITED
+) -> CapacityDecision:
+    """Take in what one packet says of a circuit's capacity. `now` is when it acts, which a replay does not turn back.
+
+    `former_limits` are those of the circuit that the health is about, where the action was given another one since.
+    """
     limits = CircuitLimits(step.action.rating_kw, step.action.safe_capacity_kw)
     timeout = timedelta(seconds=step.action.heartbeat_timeout_s)
+    transitions = list(_let_go_of_circuit(health, step, now, former_limits))
     health, lapsed = lapse(_of_this_action(health, step), limits, now, step.origin.metadata)
-    transitions = list(lapsed)
+    transitions.extend(lapsed)
 
     health, fail_safe_changed = _take_fail_safe(health, step, now, timeout)
     counts = step.capacity is not None and _acts(step.capacity, now, timeout)
@@ -190,6 +199,19 @@ def effective_capacity(health: ControllerHealth, limits: CircuitLimits, now: dat
 
 def _acts(measurand: Measurand, now: datetime, timeout: timedelta) -> bool:
     return measurand.quality != "BAD" and now - measurand.observed_at <= timeout
+
+
+def _let_go_of_circuit(health: ControllerHealth, step: CapacityStep, now: datetime, limits: CircuitLimits) -> tuple[Event, ...]:
+    """The loss at a circuit that its controller no longer reports for, so that its last word does not stand there for ever."""
+    if health.circuit_id == new_health(step).circuit_id or health.status != OK:
+        return ()
+    stamp = _stamp(health, min(now, health.deadline_at or now))
+    lost = msgspec.structs.replace(health, status=LOST, deadline_at=None)
+    capacity = effective_capacity(lost, limits, now, timedelta(0))
+    counted_from = health.heartbeat_at or stamp
+    metadata = step.origin.metadata
+    kind = events.CONTROLLER_HEARTBEAT_LOST
+    return (_transition_event(kind, lost, counted_from, stamp, stamp, capacity, "CIRCUIT_CHANGED", limits, metadata),)
 
 
 def _of_this_action(health: ControllerHealth, step: CapacityStep) -> ControllerHealth:
@@ -304,7 +326,7 @@ def _report_capacity(
     if not history_only:
         health = _seen(health, measurand.observed_at)
     outcome = RECORDED if history_only else APPLIED
-    return health, Reported(measurand.key, step.action.action, outcome, event, step.action.sensor_action_id)
+    return health, Reported(measurand.key, step.action.action, outcome, event, step.action.sensor_action_id, step.action.selectors)
 
 
 def _restate(
@@ -321,7 +343,7 @@ def _restate(
     # An identity of its own, beside that of the event which the report itself may cause.
     action = msgspec.structs.replace(
         step.action,
-        selectors=f"{step.action.selectors}\0IN_FORCE",
+        selectors=f"{step.action.selectors}|IN_FORCE",
         scale=step.action.scale if measurand.key == step.action.measurand else None,
     )
     event = _capacity_event(measurand, action, step.origin, health, capacity, limits, history_only=False)

@@ -104,7 +104,8 @@ def report_event_id(
 
 def action_selectors(capability: str | None, node_id: str | None, power_source_id: str | None, circuit_id: str | None) -> str:
     """What a sensor action itself says about its target, as one text."""
-    return f"{capability or ''}\0{node_id or ''}\0{power_source_id or ''}\0{circuit_id or ''}"
+    # No identifier has a bar in it.
+    return f"{capability or ''}|{node_id or ''}|{power_source_id or ''}|{circuit_id or ''}"
 
 
 def heartbeat_event_id(event_type: str, device_id: str, circuit_id: str, heartbeat_at: datetime) -> str:

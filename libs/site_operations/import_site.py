@@ -303,11 +303,20 @@ def binding_payload(point: ControlPoint) -> dict[str, object]:
     }
 
 
-def _silenced(before: Site, after: Site) -> list[tuple[str, str, str]]:
+def _silenced(before: Site, after: Site) -> list[tuple[str, str, str, str]]:
     """What acted before and does no more: nobody need settle it."""
 
-    def acting(actions: Iterable[SensorAction]) -> set[tuple[str, str, str]]:
-        return {(action.device_id, action.measurand, action.action) for action in actions if action.enabled}
+    def acting(actions: Iterable[SensorAction]) -> set[tuple[str, str, str, str]]:
+        return {
+            (
+                action.device_id,
+                action.measurand,
+                action.action,
+                events.action_selectors(action.capability, action.node_id, action.power_source_id, action.circuit_id),
+            )
+            for action in actions
+            if action.enabled
+        }
 
     return sorted(acting(before.sensor_actions) - acting(after.sensor_actions))
 

@@ -25,7 +25,7 @@ from event_store.dead_letters import BODY_LIMIT, DeadLetter, dead_letter_id
 from event_store.remediation import RemediationEntry
 from event_store.store import EventStore, StoreTransaction
 from microgrid import circuit_capacity
-from microgrid.circuit_capacity import ControllerHealth
+from microgrid.circuit_capacity import UNLIMITED, CircuitLimits, ControllerHealth
 from microgrid.directory import NotAuthorised, SiteDirectory
 from microgrid.events import CONTROLLER_HEARTBEAT_LOST, Event, utc_text
 from microgrid.reporting import APPLIED, DUPLICATE, IGNORED, CapacityStep, Ignored, Refused, Reported, Step, report
@@ -161,7 +161,7 @@ class Ingest:
             return _outcome(batch, decided, appended)
         async with self._store.transaction() as transaction:
             if capacity_steps:
-                decided = await _decide_capacities(transaction, capacity_steps, now)
+                decided = await _decide_capacities(transaction, capacity_steps, now, self._directory)
             appended = await transaction.append(_events_of(batch, decided))
             await transaction.put_dead_letters(letters)
             if appended.open_remediation:
@@ -179,7 +179,7 @@ def packet_outcome(prepared: PreparedPacket, new_ids: frozenset[str] | None) -> 
 
 
 async def _decide_capacities(
-    transaction: StoreTransaction, steps: Sequence[CapacityStep], now: datetime
+    transaction: StoreTransaction, steps: Sequence[CapacityStep], now: datetime, directory: SiteDirectory
 ) -> dict[int, circuit_capacity.CapacityDecision]:
     """Decide capacity steps in order, on locked health rows; keyed by the step's identity."""
     healths = await transaction.lock_health([step.action.sensor_action_id or "" for step in steps])
@@ -188,11 +188,18 @@ async def _decide_capacities(
     for step in steps:
         key = step.action.sensor_action_id or ""
         health = touched.get(key) or healths.get(key) or circuit_capacity.new_health(step)
-        decision = circuit_capacity.decide(health, step, now)
+        decision = circuit_capacity.decide(health, step, now, limits_of(directory, health))
         decided[id(step)] = decision
         touched[key] = decision.health
     await transaction.save_health([health for key, health in touched.items() if healths.get(key) != health])
     return decided
+
+
+def limits_of(directory: SiteDirectory, health: ControllerHealth) -> CircuitLimits:
+    """The limits of the circuit that a health is about; none where the circuit is not known any more."""
+    site = directory.site(health.depot_id)
+    circuit = site.circuit_by_id.get(health.circuit_id) if site is not None else None
+    return CircuitLimits(circuit.rating_kw, circuit.safe_capacity_kw) if circuit is not None else UNLIMITED
 
 
 def _events_of(batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision]) -> list[Event]:
@@ -211,16 +218,16 @@ def _events_of(batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_ca
 
 def _applied(
     batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision]
-) -> list[tuple[str, str, str]]:
-    """(device, measurand, action) of everything that applied, each once, in a fixed order so that two batches never deadlock."""
-    applied: set[tuple[str, str, str]] = set()
+) -> list[tuple[str, str, str, str]]:
+    """(device, measurand, action, selectors) of all that applied, each once, in a fixed order so that batches do not deadlock."""
+    applied: set[tuple[str, str, str, str]] = set()
     for prepared in batch:
         if prepared.packet is None:
             continue
         for step in prepared.steps:
             reported = decided[id(step)].reported if isinstance(step, CapacityStep) else step
             if isinstance(reported, Reported) and reported.outcome == APPLIED:
-                applied.add((prepared.packet.device_id, reported.measurand, reported.action))
+                applied.add((prepared.packet.device_id, reported.measurand, reported.action, reported.selectors))
     return sorted(applied)
 
 
@@ -236,6 +243,7 @@ def _remediation_entries(batch: Sequence[PreparedPacket], now: datetime) -> list
             now,
             now,
             1,
+            step.selectors,
         )
         for prepared in batch
         if prepared.packet is not None

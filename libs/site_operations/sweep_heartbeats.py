@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import msgspec
-
 from event_store.store import EventStore
-from microgrid.circuit_capacity import CircuitLimits, ControllerHealth, lapse
+from microgrid.circuit_capacity import ControllerHealth, lapse
 from microgrid.directory import SiteDirectory
 from microgrid.events import Event
+from site_operations.ingest import limits_of
 
 ROWS_AT_ONCE = 500
 
@@ -39,13 +38,8 @@ def _lapsed(
     healths: list[ControllerHealth] = []
     events: list[Event] = []
     for health in overdue:
-        site = directory.site(health.depot_id)
-        circuit = site.circuit_by_id.get(health.circuit_id) if site is not None else None
-        if circuit is None:
-            # The circuit is gone: there is nothing that could fall back.
-            healths.append(msgspec.structs.replace(health, deadline_at=None))
-            continue
-        after, lapsed = lapse(health, CircuitLimits(circuit.rating_kw, circuit.safe_capacity_kw), now)
+        # A circuit that is not known (any more) falls back all the same: to what its controller last called safe, else to 0.
+        after, lapsed = lapse(health, limits_of(directory, health), now)
         healths.append(after)
         events.extend(lapsed)
     return healths, events

@@ -79,7 +79,7 @@ def remediation_routes(backing: Backing) -> APIRouter:
     @router.get("/api/depot/{depot_id}/remediation", response_model=RemediationPage, responses=problem_responses(404, 422))
     async def list_open(request: Request, depot_id: str, wanted: Annotated[Page, Query()]) -> Response:
         """What a person must settle in the depot; an entry disappears when its action next applies."""
-        after = decode_cursor(wanted.cursor, tuple[str, str, str, str])
+        after = decode_cursor(wanted.cursor, tuple[str, str, str, str, str])
         if not is_identifier(depot_id):
             raise not_found("DEPOT", depot_id)
         async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:

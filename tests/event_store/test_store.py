@@ -302,9 +302,14 @@ async def test_questions_are_listed_by_depot_in_order(store: EventStore) -> None
 
 
 async def test_what_applied_settles_every_question_about_it_and_no_other(store: EventStore) -> None:
-    others = [question(device_id="dev-2"), question(measurand="SOC"), question(action="UPDATE_CIRCUIT_CAPACITY")]
+    others = [
+        question(device_id="dev-2"),
+        question(measurand="SOC"),
+        question(action="UPDATE_CIRCUIT_CAPACITY"),
+        question(selectors="||bess-2|"),
+    ]
     await ask(store, question(), question(code="NO_POWER_SOURCE"), *others)
-    await store.settle_remediation([("dev", "ACTIVE_POWER", "UPDATE_POWER_SOURCE_LOAD"), ("nobody", "x", "y")])
+    await store.settle_remediation([("dev", "ACTIVE_POWER", "UPDATE_POWER_SOURCE_LOAD", ""), ("nobody", "x", "y", "")])
     assert {one.key for one in await store.list_remediation("depot", 10)} == {one.key for one in others}
 
 
@@ -312,7 +317,7 @@ async def test_an_append_tells_whether_there_is_any_open_question(store: EventSt
     assert not (await store.append([event(1)])).open_remediation
     await ask(store, question())
     assert (await store.append([event(2)])).open_remediation
-    await store.settle_remediation([question().key[:3]])
+    await store.settle_remediation([(*question().key[:3], "")])
     assert not (await store.append([event(3)])).open_remediation
 
 

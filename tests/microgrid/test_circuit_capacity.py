@@ -325,6 +325,17 @@ def test_an_action_that_was_given_another_circuit_speaks_for_that_one_under_its_
     assert one.in_force("gc-2") == (150.0, "CONTROLLER")
 
 
+def test_a_circuit_whose_controller_was_given_another_one_falls_back_to_the_fail_safe_value() -> None:
+    one = controller("OK")
+    assert one.in_force() == (100.0, "CONTROLLER")
+    one.at = depot(circuit_id="gc-2")
+    (lost,), _ = one.hear(capacity=200)
+    assert (lost.event_type, lost.payload["cause"]) == ("ControllerHeartbeatLost", "CIRCUIT_CHANGED")
+    capacity, source = one.in_force() or (None, None)
+    assert (capacity, source) == (kw(lost), "FAIL_SAFE")
+    assert one.in_force("gc-2") == (200.0, "CONTROLLER")
+
+
 def test_a_loss_is_in_the_stream_of_the_microgrid_that_the_depot_got_meanwhile() -> None:
     one = Controller(site(CAPACITY, with_microgrid=False))
     one.hear(ago(10), heartbeat=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
+import pytest
 
 from event_store.database import DatabaseFault, open_pool
 from site_operations.migrate import differences, migrate
@@ -23,8 +26,6 @@ async def _insert_a_depot(url: str) -> None:
 
 
 def test_migrations_go_back_and_forward_again_on_a_database_with_data(database_url: str) -> None:
-    import asyncio
-
     asyncio.run(_insert_a_depot(database_url))
     assert migrate(database_url, "base", down=True) == "base"
     assert migrate(database_url) == "0001"
@@ -32,11 +33,5 @@ def test_migrations_go_back_and_forward_again_on_a_database_with_data(database_u
 
 
 async def test_a_pool_on_an_unmigrated_database_says_what_to_run(empty_database_url: str) -> None:
-    pool = None
-    try:
-        pool = await open_pool(empty_database_url, "test")
-    except DatabaseFault as fault:
-        assert "depotgrid db migrate" in str(fault)
-    finally:
-        if pool is not None:
-            await pool.close()
+    with pytest.raises(DatabaseFault, match="depotgrid db migrate"):
+        await open_pool(empty_database_url, "test")

@@ -101,10 +101,10 @@ async def test_more_losses_than_one_transaction_takes_are_all_found_in_one_sweep
     assert len(await losses(store)) == ROWS_AT_ONCE + 2
 
 
-async def test_a_controller_of_a_circuit_that_is_gone_is_let_go_without_an_event(store: EventStore) -> None:
-    await save(store, health(circuit_id="gc-gone"), health(2, depot_id="depot-gone"), health(3))
-    assert await sweep_heartbeats(store, DIRECTORY, NOW + TIMEOUT) == 1
-    assert [loss.payload["device_id"] for loss in await losses(store)] == ["dev-3"]
+async def test_a_circuit_that_this_worker_does_not_know_falls_back_all_the_same(store: EventStore) -> None:
+    await save(store, health(circuit_id="gc-gone"), health(2, depot_id="depot-gone", fail_safe_kw=None))
+    assert await sweep_heartbeats(store, DIRECTORY, NOW + TIMEOUT) == 2
+    assert [loss.payload["available_capacity_kw"] for loss in await losses(store)] == [80, 0]
     assert await sweep_heartbeats(store, DIRECTORY, NOW + TIMEOUT) == 0
 
 

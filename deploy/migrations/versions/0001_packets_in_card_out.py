@@ -96,6 +96,8 @@ CREATE TABLE sensor_action (
     origin text NOT NULL DEFAULT 'PERSON' CONSTRAINT sensor_action_origin CHECK (origin IN ('PROFILE', 'PERSON')),
     CONSTRAINT sensor_action_names_its_capability CHECK ((action = 'UPDATE_MICROGRID_STATE') = (capability IS NOT NULL))
 );
+CREATE UNIQUE INDEX sensor_action_said_once ON sensor_action
+    (device_id, measurand, action, capability, node_id, power_source_id, circuit_id) NULLS NOT DISTINCT;
 CREATE INDEX sensor_action_depot ON sensor_action (depot_id);
 CREATE INDEX sensor_action_device ON sensor_action (device_id);
 CREATE INDEX sensor_action_power_source ON sensor_action (power_source_id) WHERE power_source_id IS NOT NULL;
@@ -251,12 +253,13 @@ CREATE TABLE remediation (
     measurand text NOT NULL,
     action text NOT NULL,
     code text NOT NULL,
+    selectors text NOT NULL,
     depot_id text NOT NULL,
     candidates jsonb NOT NULL,
     first_at timestamptz NOT NULL,
     last_at timestamptz NOT NULL,
     count bigint NOT NULL,
-    PRIMARY KEY (device_id, measurand, action, code)
+    PRIMARY KEY (device_id, measurand, action, code, selectors)
 );
 CREATE INDEX remediation_depot ON remediation (depot_id);
 
@@ -329,9 +332,10 @@ def upgrade() -> None:
     for script in (SITE_MODEL, MICROGRID, CHANGE_FEED, EVENT_STORE, ROLE):
         _run(script)
     for table in WATCHED:
-        for operation, rows in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+        # An update is noted for the depot that a row was in as well as for the one that it is in now.
+        for operation, rows in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("UPDATE", "OLD"), ("DELETE", "OLD")):
             op.execute(
-                f"CREATE TRIGGER {table}_{operation.lower()}_noted AFTER {operation} ON {table} "
+                f"CREATE TRIGGER {table}_{operation.lower()}_{rows.lower()}_noted AFTER {operation} ON {table} "
                 f"REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION note_site_change()"
             )
     _run(GRANTS)
