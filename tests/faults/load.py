@@ -77,8 +77,9 @@ class Stack:
         """Wait until more is stored than now."""
 
         async def last() -> int:
-            found = await rows(self.database_url, "SELECT coalesce(max(global_position), 0) FROM event_store")
-            return int(found[0][0])
+            newest = "SELECT global_position FROM event_store ORDER BY transaction_id DESC, global_position DESC LIMIT 1"
+            found = await rows(self.database_url, newest)
+            return int(found[0][0]) if found else 0
 
         before = await last()
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import Stack, full_only, kafka_load, mqtt_load, sized
+from tests.faults.load import RATE, Stack, full_only, kafka_load, mqtt_load, sized
 from tests.real_services.comparison import FaultReport
 
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
@@ -37,12 +37,11 @@ async def test_a_worker_killed_at_random_moments_loses_no_mqtt_packet(
             worker.kill9()
             died = time.monotonic()
             worker = stack.worker(mqtt_url=own_mosquitto.url())
-            await worker.consuming_mqtt()
+            await stack.stores()
         return died
 
-    report = note(
-        await mqtt_load(stack, f"worker kill -9 ×{_DEATHS}, MQTT", own_mosquitto.port, stack.plan(sized(30_000, 700_000)), die)
-    )
+    name, packets = f"worker kill -9 ×{_DEATHS}, MQTT", stack.plan(sized(30_000, 700_000))
+    report = note(await mqtt_load(stack, name, own_mosquitto.port, packets, die, rate=sized(RATE, 2_000)))
     assert report.flawless, report.row()
     assert report.recovered_s is not None
     assert report.recovered_s <= _BACK_S
