@@ -91,7 +91,7 @@ async def _until_ready(port: int) -> None:
 
 
 async def _tries(port: int, worker_port: int, mqtt_port: int, kafka_servers: str) -> dict[str, list[float]]:
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_servers, acks="all")
+    producer: Any = AIOKafkaProducer(bootstrap_servers=kafka_servers, acks="all")
     await producer.start()
     for probed in (port, worker_port):
         await _until_ready(probed)
