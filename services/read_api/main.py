@@ -69,12 +69,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def run() -> int:
-    """Run as a process of its own until a signal; the exit status."""
+    """Run as a process of its own until a signal: 0, 1 with one line when the start fails, 2 for wrong settings."""
     settings = load_settings(need=(Need.DATABASE, Need.ACCESS))
     if not isinstance(settings, Settings):
         for fault in settings:
             _say(fault.line())
-        return 1
+        return 2
     configure_logging(SERVICE, level=settings.log_level, style=settings.log_format)
     configure_tracing(SERVICE)
     try:
@@ -99,4 +99,4 @@ async def _until_signal(settings: Settings) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"depotgrid read-api: {line}\n")

@@ -39,7 +39,7 @@ def test_a_database_that_is_not_there_ends_the_start_with_one_clear_line() -> No
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     (line,) = said.splitlines()
-    assert line.startswith("cannot use the database at 127.0.0.1:1/nothing")
+    assert line.startswith("depotgrid read-api: cannot use the database at 127.0.0.1:1/nothing")
     assert "hunter2" not in said
 
 
