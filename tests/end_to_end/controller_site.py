@@ -10,12 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+from tests.contracts.event_schema import validate_event
 from tests.real_services.packet_plan import NumberedPacket, Sender
 from tests.real_services.packet_publisher import MqttPublisher
 from tests.real_services.sites import CONTROLLER, rows
 from tests.real_services.waiting import until
 from tests.real_services.worker_process import WorkerProcess
 
+from event_store.database import open_pool
+from event_store.read import Position
+from event_store.store import PostgresEventStore
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 
 _numbers = itertools.count(1)
@@ -57,6 +61,16 @@ class Site:
             return await self.count(table_and_condition, *arguments) > 0
 
         return await until(there, f"a row in {table_and_condition} {arguments}", timeout_s=timeout_s)
+
+    async def schema_faults(self) -> list[str]:
+        """What is wrong with the stored events by the schemas of the contract."""
+        pool = await open_pool(self.database_url, "test")
+        try:
+            stored = await PostgresEventStore(pool).follow(Position(0, 0), 10_000)
+        finally:
+            pool.terminate()
+        assert stored, "no event is stored"
+        return [f"{one.event.event_type}: {fault}" for one in stored for fault in validate_event(one.event)]
 
     def another_worker(self, kafka: str | None = None, **settings: object) -> WorkerProcess:
         """Start one more worker on the same site, which ends with the test."""

@@ -136,6 +136,7 @@ async def test_what_golden_packets_have_right_is_stored_with_its_value_and_nothi
         if golden.accepted and found.pop(_packet_id(golden), None) != [(taken.key, taken.normalised) for taken in golden.accepted]
     ]
     assert not wrong
+    assert await site.schema_faults() == []
     assert all(reference.startswith(("probe-", "marker-")) for reference in found)
 
 

@@ -69,3 +69,4 @@ async def test_a_controller_that_comes_back_has_its_circuit_again(site: Site) ->
         "ORDER BY observed_at DESC, sent_at DESC, event_id DESC LIMIT 1"
     )
     assert json.loads(latest[0]["payload"])["available_capacity_kw"] == 250
+    assert await site.schema_faults() == []
