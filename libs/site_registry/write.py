@@ -81,6 +81,11 @@ async def lock_depot(connection: Connection, depot_id: str) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", depot_id, _LOCK_SEED)
 
 
+async def bound_lock_wait(connection: Connection, seconds: float) -> None:
+    """From now on, let a statement of this connection fail that waits for a lock longer than this."""
+    await connection.execute("SELECT set_config('lock_timeout', $1, false)", f"{round(seconds * 1000)}ms")
+
+
 async def ids_of_other_depots(connection: Connection, kind: str, ids: Sequence[str], depot_id: str) -> dict[str, str]:
     """Those of the ids that another depot has, with that depot."""
     table = KINDS[kind]
@@ -146,13 +151,26 @@ async def insert_microgrid(connection: Connection, depot_id: str, microgrid: Mic
 
 async def update_microgrid(connection: Connection, microgrid: Microgrid, now: datetime) -> None:
     """A microgrid's version and status."""
+    # Who waited for the depot may come with the earlier clock; the time of the last change does not go back.
     await connection.execute(
-        "UPDATE microgrid SET version = $2, status = $3, updated_at = $4 WHERE microgrid_id = $1",
+        "UPDATE microgrid SET version = $2, status = $3, updated_at = greatest(updated_at, $4) WHERE microgrid_id = $1",
         microgrid.microgrid_id,
         microgrid.version,
         microgrid.status,
         now,
     )
+
+
+async def write_microgrid(connection: Connection, depot_id: str, before: Microgrid | None, after: Microgrid, now: datetime) -> None:
+    """Make a microgrid and its nodes those of `after`, writing only what differs; control points are left alone.
+
+    Those of nodes that go must have gone.
+    """
+    if before is None:
+        await insert_microgrid(connection, depot_id, after, now)
+    elif (before.version, before.status, before.nodes) != (after.version, after.status, after.nodes):
+        await update_microgrid(connection, after, now)
+    await write_nodes(connection, after.microgrid_id, before.nodes if before else (), after.nodes)
 
 
 async def write_nodes(connection: Connection, microgrid_id: str, before: Sequence[Node], after: Sequence[Node]) -> None:
