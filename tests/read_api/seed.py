@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from event_store import remediation
 from event_store.append import append_events
 from event_store.controller_health import save_health
 from event_store.database import Pool
+from event_store.remediation import RemediationEntry
 from microgrid import events, subjects
 from microgrid.circuit_capacity import ControllerHealth
 from microgrid.events import Event
@@ -182,6 +184,13 @@ async def put_health(pool: Pool, *healths: ControllerHealth) -> None:
     """Store the health of controllers."""
     async with pool.acquire() as connection:
         await save_health(connection, list(healths))
+
+
+async def put_remediation(pool: Pool) -> None:
+    """Leave something for a person to settle."""
+    async with pool.acquire() as connection:
+        entry = RemediationEntry("d-1", "ctrl-1", "SOC", "RECORD_MEASUREMENT", "NO_POWER_SOURCE", (), T0, T0, 5)
+        await remediation.put_remediation(connection, [entry])
 
 
 async def owner(database_url: str) -> asyncpg.Connection[asyncpg.Record]:

@@ -19,6 +19,7 @@ from tests.read_api.seed import (
     owner,
     put,
     put_health,
+    put_remediation,
     run,
     soc,
 )
@@ -115,11 +116,7 @@ async def test_an_overdue_heartbeat_shows_as_lost_before_any_sweep(pool: Pool, r
 
 @pytest.mark.usefixtures("site")
 async def test_a_card_counts_what_there_is_to_settle(pool: Pool, reader: Reader) -> None:
-    await run(
-        pool,
-        """INSERT INTO remediation (device_id, measurand, action, code, depot_id, candidates, first_at, last_at, count)
-           VALUES ('ctrl-1', 'SOC', 'A', 'NO_POWER_SOURCE', 'd-1', '[]', now(), now(), 5)""",
-    )
+    await put_remediation(pool)
     assert (await reader.get(CARD))["remediation_count"] == 1
 
 
