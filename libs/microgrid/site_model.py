@@ -109,7 +109,7 @@ class SensorAction:
     heartbeat_timeout_s: float | None = None
     scale: float | None = None
     origin: str = "PERSON"
-    """`PROFILE` where the device's profile gave it and nobody has changed it since, else `PERSON`."""
+    """Who gave it, while nobody has changed it since: `PROFILE`, `REPORTED` (the device named the measurand), else `PERSON`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,18 @@ async def import_within(
         return faults + plan
     if faults:
         return faults
+    await store_plan(connection, before, plan, now=now, new_id=new_id)
+    return _report(before, plan.site, plan.notes)
+
+
+async def store_plan(
+    connection: Connection, before: Site | None, plan: SitePlan, *, now: datetime, new_id: Callable[[], str]
+) -> None:
+    """Write what a plan changes of a depot, and nothing else, with its events; the caller holds the depot's lock."""
     await _write(connection, before, plan.site, now)
     await append_events(connection, _events(before, plan, now, new_id))
     if before is not None:
         await settle_remediation(connection, _silenced(before, plan.site))
-    return _report(before, plan.site, plan.notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,7 @@ class _Planner:
         return replace(same, origin=PERSON if row.origin == PERSON else wanted.origin, action=UPDATE_MICROGRID_STATE)
 
     def _to_generate(self, left: Iterable[SensorAction]) -> list[SensorAction]:
-        persons = [] if self.prune else [row for row in left if row.origin == PERSON]
+        persons = [] if self.prune else [row for row in left if row.origin != PROFILE]
         taken = {(row.device_id, row.measurand) for row in persons} | self.said_measurands
         taken_keys = {_key(row) for row in persons if _feeds(row)} | self.said_keys
         return [

@@ -197,3 +197,40 @@ site_change = sa.Table(
     sa.Column("depot_id", sa.Text, nullable=False),
     sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False, server_default=_now),
 )
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("audit_id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("principal", sa.Text, nullable=False),
+    sa.Column("method", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("code", sa.Text),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("request", sa.LargeBinary),
+    sa.Index("audit_at", "at"),
+)
+
+idempotency_key = sa.Table(
+    "idempotency_key",
+    metadata,
+    sa.Column("principal", sa.Text, primary_key=True),
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("request_sha256", sa.LargeBinary, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("headers", pg.JSONB, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("idempotency_key_created", "created_at"),
+)
+
+device_capability = sa.Table(
+    "device_capability",
+    metadata,
+    sa.Column("device_id", sa.Text, sa.ForeignKey("device.device_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("measurands", pg.JSONB, nullable=False),
+    sa.Column("reported_at", sa.DateTime(timezone=True), nullable=False),
+)

@@ -28,7 +28,7 @@ async def _insert_a_depot(url: str) -> None:
 def test_migrations_go_back_and_forward_again_on_a_database_with_data(database_url: str) -> None:
     asyncio.run(_insert_a_depot(database_url))
     assert migrate(database_url, "base", down=True) == "base"
-    assert migrate(database_url) == "0001"
+    assert migrate(database_url) == "0002"
     assert differences(database_url) == []
 
 
