@@ -66,8 +66,13 @@ class Reconciled:
 
 def grid_connection_circuits(circuits: Iterable[Circuit]) -> list[Circuit]:
     """The valid top-level circuits, in the order of the nodes that stand for them."""
-    valid = (circuit for circuit in circuits if circuit.parent_circuit_id is None and circuit.name.strip())
+    valid = (circuit for circuit in circuits if circuit.parent_circuit_id is None and is_named(circuit.name))
     return sorted(valid, key=lambda circuit: (circuit.position, circuit.circuit_id))
+
+
+def is_named(name: str) -> bool:
+    """Whether a circuit's name is one: not empty, not only white space."""
+    return bool(name.strip())
 
 
 def provision(circuits: Iterable[Circuit], new_id: Callable[[], str]) -> Reconciled | None:
