@@ -233,13 +233,13 @@ def lasting(card: Card) -> object:
 
 def next_turn(card: Card) -> datetime | None:
     """The next moment after `as_of` at which the clock alone changes the card: something turns stale or a heartbeat is lost."""
-    moments = [entry.stale_at for entry in card.capabilities]
+    stale_at = [entry.stale_at for entry in card.capabilities]
     for source in card.power_sources:
-        moments.extend(one.stale_at for one in (source.readings.state, source.readings.load_kw, source.readings.soc_pct))
-    moments.extend(circuit.deadline_at for circuit in card.circuits)
-    # What is fresh up to and with `stale_at` turns stale after it.
-    ahead = [moment for moment in moments if moment is not None and moment >= card.as_of]
-    return min(ahead) + timedelta(microseconds=1) if ahead else None
+        stale_at.extend(one.stale_at for one in (source.readings.state, source.readings.load_kw, source.readings.soc_pct))
+    # What is fresh up to and with `stale_at` turns stale just after it; a heartbeat is lost at its deadline.
+    turns = [moment + timedelta(microseconds=1) for moment in stale_at if moment is not None]
+    turns.extend(circuit.deadline_at for circuit in card.circuits if circuit.deadline_at is not None)
+    return min((moment for moment in turns if moment > card.as_of), default=None)
 
 
 def _capability_entry(
