@@ -24,12 +24,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal, cast, get_args
 
+import structlog
 from fastapi import Depends
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
-from service_runtime.access_tokens import AccessTokens, Claims, KeysUnavailable, TokenRefused
+from service_runtime.access_tokens import AccessTokens, Claims, KeysUnavailable, TokenRefused, same_issuer
+from service_runtime.dev_key import is_dev_issuer, load_dev_key
+from service_runtime.issuer_keys import IssuerKeys
 from service_runtime.problem import Problem
+from service_runtime.settings import Settings
 
 Role = Literal["device", "viewer", "operator", "configurator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -40,9 +44,12 @@ AccessRules = Mapping[str, Role | tuple[Role, ...]]
 GATEWAY_CLAIM = "gateway_id"
 ALL_DEPOTS = "*"
 _LADDER: tuple[Role, ...] = ("viewer", "operator", "configurator", "admin")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _SEPARATORS = re.compile(r"[\s,]+")
 _REALM = 'Bearer realm="depotgrid"'
 _RETRY_S = 5
+
+_log = structlog.get_logger(__name__)
 
 _Credentials = Annotated[
     object, Depends(HTTPBearer(auto_error=False, scheme_name="token", bearerFormat="JWT", description="an OIDC access token"))
@@ -167,6 +174,26 @@ def principal_of(request: Request) -> Principal:
     return principal
 
 
+def open_access(settings: Settings, clock: Callable[[], datetime]) -> Access:
+    """Access as the settings ask for it, said in the log where it protects nothing; `clock` gives aware times.
+
+    Raises `DevKeyFault` when the local issuer's key can not be had.
+    """
+    if settings.auth == "off":
+        _log.warning("access tokens are not checked: whoever is on this machine may do everything", auth="off")
+        return Access(None)
+    if settings.auth == "dev":
+        key = load_dev_key(settings.dev_key_file)
+        _log.warning("access tokens come from the local issuer: whoever is on this machine can have any", auth="dev")
+        return Access(AccessTokens(key.find, is_dev_issuer, clock))
+    if settings.oidc_issuer is None:
+        raise ValueError("auth is oidc, and no issuer is set")
+    tokens = AccessTokens(
+        IssuerKeys(settings.oidc_issuer, clock).find, same_issuer(settings.oidc_issuer), clock, settings.oidc_audience
+    )
+    return Access(tokens, ClaimNames(settings.oidc_roles_claim, settings.oidc_depots_claim))
+
+
 def principal_from(claims: Claims, names: ClaimNames) -> Principal:
     """The principal that the claims of a checked token tell."""
     told = _listed(claims.values.get(names.roles))
@@ -175,8 +202,8 @@ def principal_from(claims: Claims, names: ClaimNames) -> Principal:
     return Principal(
         subject=claims.subject,
         roles=frozenset[Role](role for role in ROLES if role in told),
-        depots=None if ALL_DEPOTS in depots else depots,
-        gateway_id=gateway if isinstance(gateway, str) and gateway else None,
+        depots=None if ALL_DEPOTS in depots else frozenset(filter(_IDENTIFIER.fullmatch, depots)),
+        gateway_id=gateway if isinstance(gateway, str) and _IDENTIFIER.fullmatch(gateway) else None,
         expires_at=datetime.fromtimestamp(claims.expires_at_s, UTC),
     )
 

@@ -208,6 +208,9 @@ class Settings(BaseSettings):
     )
     oidc_roles_claim: str = Field("roles", min_length=1, description="claim that lists a person's roles")
     oidc_depots_claim: str = Field("depots", min_length=1, description="claim that lists the depots a person may see")
+    dev_key_file: Path = Field(
+        Path(".depotgrid/dev-issuer-key.json"), description="key of the local issuer, for `auth` `dev`; made when it is not there"
+    )
 
     http_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     http_port: int = Field(8080, ge=0, le=65_535, description="port to listen on; 0 for any free one")
