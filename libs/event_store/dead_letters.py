@@ -60,7 +60,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which letters are meant; None means any. Times are of the last failure, `until` exclusive."""
+    """Which letters are meant; None means any. Times are of the last failure, `until` exclusive.
+
+    `of_depots` are depots of which one must be the letter's: what belongs to no depot is in none of them.
+    """
 
     reason_code: str | None = None
     stage: str | None = None
@@ -70,6 +73,7 @@ class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    of_depots: frozenset[str] | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
         """Whether a letter is one of those meant."""
@@ -79,6 +83,7 @@ class DeadLetterFilter(msgspec.Struct, frozen=True, kw_only=True):
             all(want is None or want == have for want, have in zip(wanted, found, strict=True))
             and (self.since is None or letter.last_failed_at >= self.since)
             and (self.until is None or letter.last_failed_at < self.until)
+            and (self.of_depots is None or letter.depot_id in self.of_depots)
         )
 
 
@@ -169,13 +174,14 @@ INSERT INTO event_outbox (stream_id, dead_letter_id) SELECT 'dead-letter', dead_
 
 _WHERE = """($1::text IS NULL OR reason_code = $1) AND ($2::text IS NULL OR stage = $2) AND ($3::text IS NULL OR status = $3)
   AND ($4::text IS NULL OR depot_id = $4) AND ($5::text IS NULL OR gateway_id = $5) AND ($6::text IS NULL OR device_id = $6)
-  AND ($7::timestamptz IS NULL OR last_failed_at >= $7) AND ($8::timestamptz IS NULL OR last_failed_at < $8)"""
+  AND ($7::timestamptz IS NULL OR last_failed_at >= $7) AND ($8::timestamptz IS NULL OR last_failed_at < $8)
+  AND ($9::text[] IS NULL OR depot_id = ANY ($9))"""
 
 _LIST = f"""
 SELECT {_COLUMNS} FROM dead_letter
-WHERE {_WHERE} AND (last_failed_at, dead_letter_id) < (coalesce($9::timestamptz, 'infinity'),
-                                                       coalesce($10::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-ORDER BY last_failed_at DESC, dead_letter_id DESC LIMIT $11
+WHERE {_WHERE} AND (last_failed_at, dead_letter_id) < (coalesce($10::timestamptz, 'infinity'),
+                                                       coalesce($11::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY last_failed_at DESC, dead_letter_id DESC LIMIT $12
 """  # noqa: S608 - constants of ours
 
 
@@ -261,6 +267,7 @@ def _arguments(wanted: DeadLetterFilter) -> tuple[object, ...]:
         wanted.device_id,
         wanted.since,
         wanted.until,
+        None if wanted.of_depots is None else sorted(wanted.of_depots),
     )
 
 

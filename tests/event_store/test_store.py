@@ -238,6 +238,8 @@ async def test_letters_are_listed_last_failed_first_and_by_every_filter(store: E
     assert await found(gateway_id="gw-2") == [3]
     assert await found(device_id="dev-2") == [4]
     assert await found(status="DISCARDED") == []
+    assert await found(of_depots=frozenset({"depot", "other"})) == [5, 4, 3, 1, 0]
+    assert await found(of_depots=frozenset()) == []
     assert await found(since=seconds(2), until=seconds(4)) == [3, 2]
     assert len(await store.list_dead_letters(ANY, 2)) == 2
 
