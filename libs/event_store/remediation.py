@@ -25,12 +25,12 @@ class RemediationEntry(msgspec.Struct, frozen=True):
     first_at: datetime
     last_at: datetime
     count: int
-    selectors: str = ""
-    """What the action itself says of its target (`microgrid.events.action_selectors`): tells two actions of a measurand apart."""
+    sensor_action_id: str = ""
+    """Tells two actions of a measurand apart; empty for what needs no sensor action."""
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        return (self.device_id, self.measurand, self.action, self.code, self.selectors)
+        return (self.device_id, self.measurand, self.action, self.code, self.sensor_action_id)
 
 
 def merged(entries: Sequence[RemediationEntry]) -> list[RemediationEntry]:
@@ -53,12 +53,13 @@ def added(known: RemediationEntry, entry: RemediationEntry) -> RemediationEntry:
 
 
 _PUT = """
-INSERT INTO remediation AS r (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, selectors)
-SELECT i.depot_id, i.device_id, i.measurand, i.action, i.code, i.candidates::jsonb, i.first_at, i.last_at, i.count, i.selectors
+INSERT INTO remediation AS r (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, sensor_action_id)
+SELECT i.depot_id, i.device_id, i.measurand, i.action, i.code, i.candidates::jsonb, i.first_at, i.last_at, i.count,
+    i.sensor_action_id
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
             $9::bigint[], $10::text[])
-     AS i (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, selectors)
-ON CONFLICT (device_id, measurand, action, code, selectors) DO UPDATE SET
+     AS i (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, sensor_action_id)
+ON CONFLICT (device_id, measurand, action, code, sensor_action_id) DO UPDATE SET
     depot_id = excluded.depot_id, candidates = excluded.candidates, first_at = least(r.first_at, excluded.first_at),
     last_at = greatest(r.last_at, excluded.last_at), count = r.count + excluded.count
 """
@@ -80,18 +81,18 @@ async def put_remediation(connection: Connection, entries: Sequence[RemediationE
         [row.first_at for row in rows],
         [row.last_at for row in rows],
         [row.count for row in rows],
-        [row.selectors for row in rows],
+        [row.sensor_action_id for row in rows],
     )
 
 
 async def settle_remediation(connection: Connection | Pool, applied: Sequence[tuple[str, str, str, str]]) -> None:
-    """Remove the entries of (device, measurand, action, selectors) that applied."""
+    """Remove the entries of (device, measurand, action, sensor_action_id) that applied."""
     if not applied:
         return
     await connection.execute(
         "DELETE FROM remediation r USING unnest($1::text[], $2::text[], $3::text[], $4::text[]) "
-        "AS i (device_id, measurand, action, selectors) "
-        "WHERE (r.device_id, r.measurand, r.action, r.selectors) = (i.device_id, i.measurand, i.action, i.selectors)",
+        "AS i (device_id, measurand, action, sensor_action_id) "
+        "WHERE (r.device_id, r.measurand, r.action, r.sensor_action_id) = (i.device_id, i.measurand, i.action, i.sensor_action_id)",
         [one[0] for one in applied],
         [one[1] for one in applied],
         [one[2] for one in applied],
@@ -105,9 +106,10 @@ async def list_remediation(
     """Open entries of a depot, by key, after a key."""
     start = after or ("", "", "", "", "")
     rows = await connection.fetch(
-        "SELECT depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, selectors FROM remediation "
-        "WHERE depot_id = $1 AND (device_id, measurand, action, code, selectors) > ($2, $3, $4, $5, $6) "
-        "ORDER BY device_id, measurand, action, code, selectors LIMIT $7",
+        "SELECT depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, sensor_action_id "
+        "FROM remediation "
+        "WHERE depot_id = $1 AND (device_id, measurand, action, code, sensor_action_id) > ($2, $3, $4, $5, $6) "
+        "ORDER BY device_id, measurand, action, code, sensor_action_id LIMIT $7",
         depot_id,
         *start,
         limit,

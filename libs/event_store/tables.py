@@ -105,7 +105,7 @@ remediation = sa.Table(
     sa.Column("measurand", sa.Text, primary_key=True),
     sa.Column("action", sa.Text, primary_key=True),
     sa.Column("code", sa.Text, primary_key=True),
-    sa.Column("selectors", sa.Text, primary_key=True),
+    sa.Column("sensor_action_id", sa.Text, primary_key=True),
     sa.Column("depot_id", sa.Text, nullable=False),
     sa.Column("candidates", pg.JSONB, nullable=False),
     sa.Column("first_at", sa.DateTime(timezone=True), nullable=False),

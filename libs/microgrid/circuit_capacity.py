@@ -326,7 +326,7 @@ def _report_capacity(
     if not history_only:
         health = _seen(health, measurand.observed_at)
     outcome = RECORDED if history_only else APPLIED
-    return health, Reported(measurand.key, step.action.action, outcome, event, step.action.sensor_action_id, step.action.selectors)
+    return health, Reported(measurand.key, step.action.action, outcome, event, step.action.sensor_action_id)
 
 
 def _restate(

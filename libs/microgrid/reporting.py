@@ -53,7 +53,6 @@ class Reported(msgspec.Struct, frozen=True, gc=False):
     outcome: str
     event: Event
     sensor_action_id: str | None
-    selectors: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -67,7 +66,6 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     detail: str
     candidates: tuple[str, ...]
     sensor_action_id: str | None
-    selectors: str = ""
 
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):
@@ -149,7 +147,6 @@ def _apply(measurand: Measurand, action: PlannedAction, origin: Origin, packet: 
             detail,
             target.candidates,
             action.sensor_action_id,
-            action.selectors,
         )
     kind = action.action
     if kind == UPDATE_MICROGRID_STATE:
@@ -300,7 +297,6 @@ def _reported(
         RECORDED if history_only else APPLIED,
         report_event(event_type, measurand, action, origin, payload, history_only=history_only),
         action.sensor_action_id,
-        action.selectors,
     )
 
 
@@ -314,7 +310,6 @@ def _not_applicable(measurand: Measurand, action: PlannedAction, why: str) -> Re
         why,
         (),
         action.sensor_action_id,
-        action.selectors,
     )
 
 

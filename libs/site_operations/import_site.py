@@ -315,14 +315,7 @@ def _silenced(before: Site, after: Site) -> list[tuple[str, str, str, str]]:
 
     def acting(actions: Iterable[SensorAction]) -> set[tuple[str, str, str, str]]:
         return {
-            (
-                action.device_id,
-                action.measurand,
-                action.action,
-                events.action_selectors(action.capability, action.node_id, action.power_source_id, action.circuit_id),
-            )
-            for action in actions
-            if action.enabled
+            (action.device_id, action.measurand, action.action, action.sensor_action_id) for action in actions if action.enabled
         }
 
     return sorted(acting(before.sensor_actions) - acting(after.sensor_actions))

@@ -219,7 +219,7 @@ def _events_of(batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_ca
 def _applied(
     batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision]
 ) -> list[tuple[str, str, str, str]]:
-    """(device, measurand, action, selectors) of all that applied, each once, in a fixed order so that batches do not deadlock."""
+    """(device, measurand, action, sensor action) of all that applied, each once, in an order that avoids deadlocks."""
     applied: set[tuple[str, str, str, str]] = set()
     for prepared in batch:
         if prepared.packet is None:
@@ -227,7 +227,7 @@ def _applied(
         for step in prepared.steps:
             reported = decided[id(step)].reported if isinstance(step, CapacityStep) else step
             if isinstance(reported, Reported) and reported.outcome == APPLIED:
-                applied.add((prepared.packet.device_id, reported.measurand, reported.action, reported.selectors))
+                applied.add((prepared.packet.device_id, reported.measurand, reported.action, reported.sensor_action_id or ""))
     return sorted(applied)
 
 
@@ -243,7 +243,7 @@ def _remediation_entries(batch: Sequence[PreparedPacket], now: datetime) -> list
             now,
             now,
             1,
-            step.selectors,
+            step.sensor_action_id or "",
         )
         for prepared in batch
         if prepared.packet is not None

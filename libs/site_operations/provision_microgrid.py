@@ -94,8 +94,7 @@ async def provision_loaded(
     bindable = replace(site, sensor_actions=tuple(action for action in site.sensor_actions if action.node_id is None))
     plan = plan_bindings(SiteDocument(site.depot), bindable, made.microgrid.nodes, bind=True, prune=False, new_id=new_id)
     microgrid = replace(made.microgrid, control_points=plan.control_points)
-    await write.write_microgrid(connection, depot_id, None, microgrid, now)
-    await write.write_control_points(connection, microgrid.microgrid_id, (), microgrid.control_points)
+    await write.insert_whole_microgrid(connection, depot_id, microgrid, now)
     known = {action.sensor_action_id: action for action in bindable.sensor_actions}
     disabled = [action for action in plan.actions if known[action.sensor_action_id] != action]
     await write.update_rows(connection, "sensor_action", disabled)
@@ -135,13 +134,5 @@ def microgrid_events(
 async def settle_actions(connection: Connection, silenced: Sequence[SensorAction]) -> None:
     """Close what stands open about actions that act no more: nobody need settle it."""
     if silenced:
-        keys = [
-            (
-                action.device_id,
-                action.measurand,
-                action.action,
-                events.action_selectors(action.capability, action.node_id, action.power_source_id, action.circuit_id),
-            )
-            for action in silenced
-        ]
+        keys = [(action.device_id, action.measurand, action.action, action.sensor_action_id) for action in silenced]
         await settle_remediation(connection, sorted(keys))

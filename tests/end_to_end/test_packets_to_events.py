@@ -127,9 +127,6 @@ async def test_a_binding_changed_by_sql_is_in_effect_within_a_second(site: Site)
             "UPDATE sensor_action SET power_source_id = 'bess-2' WHERE action = 'UPDATE_POWER_SOURCE_STATE'",
             ("bess-2", "EXPLICIT"),
             id="explicit target",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a question is kept under what its action says of the target, which the answer changes"
-            ),
         ),
     ],
 )

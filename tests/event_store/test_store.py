@@ -308,7 +308,7 @@ async def test_what_applied_settles_every_question_about_it_and_no_other(store: 
         question(device_id="dev-2"),
         question(measurand="SOC"),
         question(action="UPDATE_CIRCUIT_CAPACITY"),
-        question(selectors="||bess-2|"),
+        question(sensor_action_id="another-of-the-same"),
     ]
     await ask(store, question(), question(code="NO_POWER_SOURCE"), *others)
     await store.settle_remediation([("dev", "ACTIVE_POWER", "UPDATE_POWER_SOURCE_LOAD", ""), ("nobody", "x", "y", "")])

@@ -245,7 +245,8 @@ async def test_what_no_longer_acts_needs_no_remediation(pool: Pool) -> None:
     for name in ("A", "B"):
         await pool.execute(
             "INSERT INTO remediation (depot_id, device_id, measurand, action, code, candidates, first_at, last_at, count, "
-            "selectors) VALUES ('d', 'v', $1, 'RECORD_MEASUREMENT', 'X', '[]', now(), now(), 1, '|||')",
+            "sensor_action_id) SELECT 'd', 'v', $1, 'RECORD_MEASUREMENT', 'X', '[]', now(), now(), 1, sensor_action_id "
+            "FROM sensor_action WHERE device_id = 'v' AND measurand = $1",
             name,
         )
     actions[0] = {**actions[0], "enabled": False}

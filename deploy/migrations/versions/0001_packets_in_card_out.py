@@ -253,13 +253,13 @@ CREATE TABLE remediation (
     measurand text NOT NULL,
     action text NOT NULL,
     code text NOT NULL,
-    selectors text NOT NULL,
+    sensor_action_id text NOT NULL,
     depot_id text NOT NULL,
     candidates jsonb NOT NULL,
     first_at timestamptz NOT NULL,
     last_at timestamptz NOT NULL,
     count bigint NOT NULL,
-    PRIMARY KEY (device_id, measurand, action, code, selectors)
+    PRIMARY KEY (device_id, measurand, action, code, sensor_action_id)
 );
 CREATE INDEX remediation_depot ON remediation (depot_id);
 
