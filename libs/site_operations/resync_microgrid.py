@@ -161,7 +161,7 @@ async def _store(
     pointless = [action for action in site.sensor_actions if action.node_id in gone]
     await write.delete_control_points(connection, [point.control_point_id for point in unbound])
     await write.delete_rows(connection, "sensor_action", [action.sensor_action_id for action in pointless])
-    await write.write_microgrid(connection, depot_id, before, reconciled.microgrid, now)
+    await write.write_microgrid(connection, before, reconciled.microgrid, now)
     lost = {point.control_point_id for point in unbound}
     kept = tuple(point for point in before.control_points if point.control_point_id not in lost)
     after = replace(reconciled.microgrid, control_points=kept)

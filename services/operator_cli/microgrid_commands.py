@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
+import uvloop
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -50,7 +50,7 @@ def backfill(
     as_json: AsJson = False,
 ) -> int:
     """Provision every depot that has a top-level circuit and no microgrid; run it again after whatever stopped it."""
-    summary = asyncio.run(_backfill(find_database(database_url, data_dir), dry_run=dry_run))
+    summary = uvloop.run(_backfill(find_database(database_url, data_dir), dry_run=dry_run))
     if as_json:
         show_json(asdict(summary))
     else:
@@ -68,7 +68,7 @@ def resync(
     as_json: AsJson = False,
 ) -> int:
     """Make a depot's microgrid equal to its circuits again, and tell the difference."""
-    found = asyncio.run(_resync(find_database(database_url, data_dir), depot, dry_run=dry_run))
+    found = uvloop.run(_resync(find_database(database_url, data_dir), depot, dry_run=dry_run))
     if isinstance(found, DepotNotFound):
         raise CommandFault(f"no depot is called {depot!r}")
     if isinstance(found, MicrogridNotFound):
