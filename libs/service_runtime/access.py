@@ -112,9 +112,15 @@ Dependency = Callable[..., Awaitable[Principal]]
 class Access:
     """Decides about requests. `tokens` checks their access tokens; None lets everyone do everything."""
 
-    def __init__(self, tokens: AccessTokens | None, names: ClaimNames | None = None) -> None:
+    def __init__(self, tokens: AccessTokens | None, names: ClaimNames | None = None, *, caution: str | None = None) -> None:
         self._tokens = tokens
         self._names = names or ClaimNames()
+        self._caution = caution
+
+    def announce(self) -> None:
+        """Say in the log where access protects nothing."""
+        if self._caution is not None:
+            _log.warning(self._caution)
 
     def require(self, *roles: Role) -> Dependency:
         """A FastAPI dependency that gives the principal, who has one of the roles; raises the 401, 403 or 503 otherwise.
@@ -175,17 +181,18 @@ def principal_of(request: Request) -> Principal:
 
 
 def open_access(settings: Settings, clock: Callable[[], datetime]) -> Access:
-    """Access as the settings ask for it, said in the log where it protects nothing; `clock` gives aware times.
+    """Access as the settings ask for it; `clock` gives aware times. Call `announce` once the process can start.
 
     Raises `DevKeyFault` when the local issuer's key can not be had.
     """
     if settings.auth == "off":
-        _log.warning("access tokens are not checked: whoever is on this machine may do everything", auth="off")
-        return Access(None)
+        return Access(None, caution="access tokens are not checked: whoever is on this machine may do everything")
     if settings.auth == "dev":
         key = load_dev_key(settings.dev_key_file)
-        _log.warning("access tokens come from the local issuer: whoever is on this machine can have any", auth="dev")
-        return Access(AccessTokens(key.find, is_dev_issuer, clock))
+        return Access(
+            AccessTokens(key.find, is_dev_issuer, clock),
+            caution="access tokens come from the local issuer: whoever is on this machine can have any",
+        )
     if settings.oidc_issuer is None:
         raise ValueError("auth is oidc, and no issuer is set")
     tokens = AccessTokens(

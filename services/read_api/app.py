@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from event_store.database import UNREACHABLE, Pool
 from microgrid.site_model import DEFAULT_STALE_AFTER_S
@@ -26,9 +27,11 @@ from read_api.remediation import remediation_routes
 from read_api.request_watch import ReadMetrics, RequestWatch
 from read_api.site_cache import SiteCache
 from read_api.stream import Streams, stream_routes
+from read_api.visibility import ACCESS_RULES, seen_by_caller
+from service_runtime.access import Access
 from service_runtime.feature_flags import BUILT_IN_DEFAULTS, FeatureFlags
 from service_runtime.health import health_routes
-from service_runtime.problem import Problem, answer, install_problem_answers
+from service_runtime.problem import Problem, answer, install_problem_answers, problem_responses
 
 VERSION = "1.0.0"
 """Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
@@ -47,12 +50,15 @@ def create_app(
     pool: Pool,
     clock: Callable[[], datetime],
     flags: FeatureFlags,
+    access: Access,
     *,
+    more_routes: Sequence[Route] = (),
     stale_after_default_s: float = DEFAULT_STALE_AFTER_S,
 ) -> ReadApi:
     """The read API on a pool of connections; `clock` gives aware times.
 
-    The pool needs two connections at least: one follows the events for as long as the application runs.
+    `access` decides who may ask; `more_routes` are open to everyone. The pool needs two connections at least: one follows the
+    events for as long as the application runs.
     """
 
     def flags_of(depot_id: str) -> dict[str, bool]:
@@ -93,7 +99,12 @@ def create_app(
         device_routes(backing),
         dead_letter_routes(backing),
     ):
-        app.include_router(router)
+        app.include_router(
+            router,
+            dependencies=[Depends(access.enforce(ACCESS_RULES)), Depends(seen_by_caller(backing))],
+            responses=problem_responses(401, 403),
+        )
+    app.router.routes.extend(more_routes)
     app.router.routes.extend(health_routes(registry, lambda: _not_ready_because(pool, streams)))
     install_problem_answers(app)
     for unreachable in UNREACHABLE:

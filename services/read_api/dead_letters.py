@@ -41,6 +41,7 @@ from read_api.answers import (
     not_found,
 )
 from read_api.backing import ACQUIRE_S, Backing
+from service_runtime.access import principal_of
 from service_runtime.problem import FieldFault, problem_of_faults, problem_responses
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -128,7 +129,8 @@ def dead_letter_routes(backing: Backing) -> APIRouter:
     @router.get("/api/dead-letter", response_model=DeadLetterPage, responses=problem_responses(422))
     async def list_letters(request: Request, wanted: Annotated[DeadLetterQuery, Query()]) -> Response:
         """Letters, last failed first; with `group_by`, at most 500 groups with a count, times and a sample each."""
-        meant = DeadLetterFilter(**wanted.model_dump(exclude={"limit", "cursor", "group_by"}))
+        of_depots = principal_of(request).depots
+        meant = DeadLetterFilter(**wanted.model_dump(exclude={"limit", "cursor", "group_by"}), of_depots=of_depots)
         place = decode_cursor(wanted.cursor, tuple[AwareMoment, UuidText])
         fields = _group_fields(wanted.group_by) if wanted.group_by is not None else None
         async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:

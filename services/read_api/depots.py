@@ -16,6 +16,7 @@ from microgrid.card import CapabilityEntry, capability_entries, capability_subje
 from read_api.answers import NoQuery, Page, decode_cursor, encode_cursor, json_answer, not_found
 from read_api.backing import ACQUIRE_S, Backing
 from sensor_packet.identifiers import is_identifier
+from service_runtime.access import principal_of
 from service_runtime.problem import problem_responses
 from site_registry.load import load_site, load_sites
 from site_registry.site_file import export_site
@@ -68,7 +69,7 @@ _DEPOTS = """
 SELECT d.depot_id, d.name, d.timezone, d.created_at, d.updated_at, m.microgrid_id::text AS microgrid_id
 FROM depot d LEFT JOIN microgrid m ON m.depot_id = d.depot_id AND m.status <> 'RETIRED'
 """
-_PAGE = _DEPOTS + "WHERE d.depot_id > $1 ORDER BY d.depot_id LIMIT $2"
+_PAGE = _DEPOTS + "WHERE d.depot_id > $1 AND ($3::text[] IS NULL OR d.depot_id = ANY ($3)) ORDER BY d.depot_id LIMIT $2"
 _ONE = _DEPOTS + "WHERE d.depot_id = $1"
 _COUNTS = """
 SELECT i.depot_id,
@@ -84,10 +85,13 @@ def depot_routes(backing: Backing) -> APIRouter:
 
     @router.get("/api/depot", response_model=DepotPage, responses=problem_responses(422))
     async def list_depots(request: Request, wanted: Annotated[DepotPageQuery, Query()]) -> Response:
-        """Depots in order of their ids."""
+        """Depots that the caller may see, in order of their ids."""
         place = decode_cursor(wanted.cursor, tuple[str])
+        seen = principal_of(request).depots
         async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:
-            rows = await connection.fetch(_PAGE, place[0] if place else "", wanted.limit + 1)
+            rows = await connection.fetch(
+                _PAGE, place[0] if place else "", wanted.limit + 1, seen if seen is None else sorted(seen)
+            )
             items = await _documents(backing, connection, rows[: wanted.limit], with_summary=wanted.include is not None)
         more = len(rows) > wanted.limit
         return json_answer(request, DepotPage(items, encode_cursor(items[-1].depot_id) if more else None))

@@ -33,6 +33,7 @@ from read_api.backing import ACQUIRE_S, Backing
 from read_api.history import history_cursor, history_place
 from sensor_packet.catalogue import CATALOGUE
 from sensor_packet.identifiers import is_identifier
+from service_runtime.access import principal_of
 from service_runtime.problem import problem_responses
 from site_registry.load import depot_of_device
 
@@ -176,7 +177,8 @@ def device_routes(backing: Backing) -> APIRouter:
         async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:
             site, device = await _site_of_device(backing, connection, device_id)
             rows = await connection.fetch(_LATEST_REPORTS, _subjects(site, device), device_id, wanted.limit)
-            letters = await list_dead_letters(connection, DeadLetterFilter(device_id=device_id), limit=wanted.limit)
+            meant = DeadLetterFilter(device_id=device_id, of_depots=principal_of(request).depots)
+            letters = await list_dead_letters(connection, meant, limit=wanted.limit)
         items = _reports(map(stored_event, rows), letters)[: wanted.limit]
         found = DeviceReports(device_id, device.gateway_id, site.depot.depot_id, device.enabled, tuple(items), None)
         return json_answer(request, found)

@@ -18,6 +18,9 @@ import uvloop
 from event_store.database import DatabaseFault, open_pool
 from read_api.app import create_app
 from service_runtime import health
+from service_runtime.access import open_access
+from service_runtime.dev_issuer import dev_issuer_routes
+from service_runtime.dev_key import DevKeyFault, load_dev_key
 from service_runtime.feature_flags import load_flags
 from service_runtime.logs import configure_logging
 from service_runtime.settings import Need, Settings, SettingsFault, load_settings, variable
@@ -43,19 +46,20 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises `StartFault`, `DatabaseFault` or `health.ListenError`, each with one line for a person.
     """
-    if settings.auth != "off":
-        raise StartFault(
-            f"{variable('auth')}: the read API can not check tokens yet, and would let everyone in; "
-            f"set it to off and {variable('http_host')} to 127.0.0.1"
-        )
     if settings.database_url is None:
         raise StartFault(f"{variable('database_url')}: is not set; give postgresql://user:password@host:5432/depotgrid")
     flags = load_flags(settings.feature_flags_file)
     if isinstance(flags, SettingsFault):
         raise StartFault(flags.line())
+    try:
+        access = open_access(settings, now)
+        local_issuer = dev_issuer_routes(load_dev_key(settings.dev_key_file), now) if settings.auth == "dev" else ()
+    except DevKeyFault as fault:
+        raise StartFault(str(fault)) from fault
     pool = await open_pool(settings.database_url, SERVICE, min_size=2, max_size=_CONNECTIONS)
     try:
-        api = create_app(pool, now, flags, stale_after_default_s=settings.stale_after_default_s)
+        access.announce()
+        api = create_app(pool, now, flags, access, more_routes=local_issuer, stale_after_default_s=settings.stale_after_default_s)
         async with health.serve(api.app, settings.http_host, settings.http_port) as port:
             _log.info("serving", address=f"http://{settings.http_host}:{port}")
             await stop.wait()

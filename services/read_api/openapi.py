@@ -13,6 +13,7 @@ from typing import cast
 
 from event_store.database import Pool
 from read_api.app import create_app
+from service_runtime.access import Access
 from service_runtime.feature_flags import load_flags
 from service_runtime.problem import MEDIA_TYPE
 from service_runtime.settings import SettingsFault
@@ -23,8 +24,8 @@ def openapi_text() -> str:
     flags = load_flags(None)
     if isinstance(flags, SettingsFault):
         raise RuntimeError(flags.line())
-    # Describing the routes needs no database and no time.
-    api = create_app(cast("Pool", None), lambda: datetime.min.replace(tzinfo=UTC), flags)
+    # Describing the routes needs no database, no time and no token.
+    api = create_app(cast("Pool", None), lambda: datetime.min.replace(tzinfo=UTC), flags, Access(None))
     document = api.app.openapi()
     for operations in document["paths"].values():
         for status, response in operations["get"]["responses"].items():

@@ -14,7 +14,8 @@ a changed configuration, a moment at which something turns stale or a heartbeat 
 announces (dead letters, remediation). It is sent only if it differs in more than ages, at most four times a second; a client
 that has not taken the last one yet gets only the newest. The first message is the current card.
 
-A client whose queue is full is let go: it resumes by its last id. Nothing here outlives the last client but the follower.
+A client whose queue is full is let go, and one whose token ends: it resumes by its last id. Nothing here outlives the last
+client but the follower.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -46,6 +47,7 @@ from read_api.card import read_card
 from read_api.history import EventTypeName, event_document, position_at
 from read_api.microgrids import microgrid_by_id
 from read_api.request_watch import hang_up_on
+from service_runtime.access import principal_of
 from service_runtime.problem import Problem, problem_responses
 from site_registry.change_feed import CHANGE_CHANNEL
 
@@ -395,7 +397,8 @@ def stream_routes(backing: Backing, streams: Streams) -> APIRouter:
                 resume_after = min(resume_after, await end_position(connection))
         async with streams.client(microgrid.depot_id, microgrid.microgrid_id, wanted.event_type, resume_after) as client:
             hang_up_on(request.scope, client.hang_up)
-            yield client
+            with _until(principal_of(request).expires_at, backing.clock(), client.end):
+                yield client
 
     connected_client = Depends(connected)
 
@@ -413,6 +416,19 @@ def stream_routes(backing: Backing, streams: Streams) -> APIRouter:
             yield message
 
     return router
+
+
+@contextlib.contextmanager
+def _until(moment: datetime | None, now: datetime, end: Callable[[], None]) -> Generator[None]:
+    """End a stream with the token that it was opened with, while the context lasts."""
+    if moment is None:
+        yield
+        return
+    ending = asyncio.get_running_loop().call_later(max(0.0, (moment - now).total_seconds()), end)
+    try:
+        yield
+    finally:
+        ending.cancel()
 
 
 def _event_text(stored: StoredEvent) -> str:

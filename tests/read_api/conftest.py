@@ -17,6 +17,7 @@ from event_store.database import Pool, open_pool
 from read_api.app import ReadApi, create_app
 from read_api.openapi import openapi_text
 from service_runtime import health
+from service_runtime.access import Access
 from service_runtime.feature_flags import FeatureFlags, load_flags
 
 
@@ -77,7 +78,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 def read_api(pool: Pool, clock: Clock) -> ReadApi:
     flags = load_flags(None)
     assert isinstance(flags, FeatureFlags)
-    return create_app(pool, clock, flags)
+    return create_app(pool, clock, flags, Access(None))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -50,6 +51,7 @@ async def test_a_signal_stops_it_within_5_s_also_with_open_streams(database_url:
     process = await asyncio.to_thread(_start, database_url)
     try:
         assert process.stderr is not None
+        assert "access tokens are not checked" in await asyncio.to_thread(process.stderr.readline)
         serving = await asyncio.to_thread(process.stderr.readline)
         address = serving.partition('"address": "')[2].partition('"')[0]
         async with httpx2.AsyncClient(timeout=10) as http:
@@ -72,8 +74,9 @@ async def test_a_signal_stops_it_within_5_s_also_with_open_streams(database_url:
             process.stderr.close()
 
 
-async def test_it_never_serves_without_being_told_that_anyone_may_read() -> None:
-    with pytest.raises(StartFault, match="DEPOTGRID_AUTH"):
-        await serve(_settings("postgresql://h/d", auth="oidc", oidc_issuer="https://issuer.example"), asyncio.Event())
+async def test_what_it_can_not_do_without_ends_the_start_with_the_name_of_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text("{}")
+    with pytest.raises(StartFault, match="DEPOTGRID_DEV_KEY_FILE"):
+        await serve(_settings("postgresql://h/d", auth="dev", dev_key_file=tmp_path / "key.json"), asyncio.Event())
     with pytest.raises(StartFault, match="DEPOTGRID_DATABASE_URL"):
         await serve(_settings(None), asyncio.Event())
