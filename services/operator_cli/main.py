@@ -31,6 +31,7 @@ app.command("operator_cli.site_commands:app", name="site", help="Load a depot fr
 app.command("operator_cli.microgrid_commands:app", name="microgrid", help="Provision what lacks its microgrid, and repair drift.")
 app.command("operator_cli.database_commands:app", name="db", help="Bring the database to this version, and compare the two.")
 app.command("operator_cli.dead_letter_commands:app", name="dead-letter", help="What could not be taken, and why.")
+app.command("operator_cli.token_command:token", name="token", help="Print an access token for development.")
 app.command("operator_cli.config_command:config", name="config", help="Show every setting, its value, source and meaning.")
 
 

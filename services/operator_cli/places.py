@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from service_runtime.settings import Settings, SettingsFault, load_settings
 
 RUN_FILE = "run.json"
+DEV_KEY_FILE = "dev-issuer-key.json"
 DEFAULT_DATA_DIR = Path(".depotgrid")
 
 DataDir = Annotated[Path, Parameter(help="the folder in which `depotgrid up` keeps its state")]
@@ -83,6 +84,11 @@ def find_api(told: str | None, data_dir: Path) -> str:
     if not url.startswith(("http://", "https://")):
         raise UsageFault(f"DEPOTGRID_API_URL: {url!r} does not begin with http:// or https://; give http://127.0.0.1:8080")
     return url.rstrip("/")
+
+
+def dev_key_file(settings: Settings, data_dir: Path) -> Path:
+    """The file of the local issuer's key: the one that the settings name, else the one that `up` keeps in its data folder."""
+    return settings.dev_key_file if settings.source_of("dev_key_file") != "default" else data_dir / DEV_KEY_FILE
 
 
 def settings_or_fault(**told: object) -> Settings:

@@ -23,7 +23,7 @@ from pathlib import Path
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from operator_cli.embedded_postgres import EmbeddedPostgres
 from operator_cli.embedded_process import ServiceFailedError, free_port, port_is_free
-from operator_cli.places import RUN_FILE, CommandFault, RunFile, write_run_file
+from operator_cli.places import RUN_FILE, CommandFault, RunFile, dev_key_file, write_run_file
 from operator_cli.site_commands import new_id, now
 from operator_cli.supervised import SupervisedService
 from service_runtime.settings import Settings
@@ -141,6 +141,7 @@ class Stack:
             "MQTT_URL": mqtt_url,
             "API_URL": api_url,
             "AUTH": settings.auth,
+            "DEV_KEY_FILE": str(dev_key_file(settings, self._options.data_dir).absolute()),
             "HTTP_HOST": _HOST,
             "LOG_FORMAT": "pretty" if _on_terminal() else "json",
         }
