@@ -82,7 +82,7 @@ def _difference(found: Resynced) -> dict[str, list[str]]:
 
 # A change of a circuit
 
-_CHANGES = [
+_CHANGES: list[tuple[str, dict[str, list[str]], list[str], list[str], int]] = [
     (_RENAME, {"renamed": ["a"]}, ["GridConnectionRenamed"], ["a", "b"], 1),
     (_SWAP, {"reordered": ["b", "a"]}, ["GridConnectionsReordered"], ["b", "a"], 2),
     (_SPREAD, {"corrected": ["position"]}, [], ["a", "b"], 1),
@@ -188,7 +188,7 @@ async def test_where_nothing_drifted_a_repair_writes_nothing(pool: Pool, dry_run
     assert await counts(pool) == before
 
 
-_DRIFTS = [
+_DRIFTS: list[tuple[str, dict[str, list[str]]]] = [
     *(change[:2] for change in _CHANGES if change[0] not in (_RENAME_BELOW,)),
     ("UPDATE microgrid_node SET name = 'Typo' WHERE source_circuit_id = 'b'", {"renamed": ["b"]}),
     ("UPDATE microgrid_node SET position = 1 - position", {"reordered": ["a", "b"]}),
@@ -302,10 +302,7 @@ async def test_changes_and_repairs_at_once_end_correct_with_a_version_for_each_c
         *(f"INSERT INTO circuit (circuit_id, depot_id, name, position) VALUES ('n{i}', 'd', 'N', {i % 5})" for i in range(15)),
         *(f"UPDATE circuit SET position = {i % 3} WHERE circuit_id = 'n{i % 15}'" for i in range(15)),
         *(f"UPDATE circuit SET name = 'Renamed {i}' WHERE circuit_id = '{'ab'[i % 2]}'" for i in range(10)),
-        *(
-            f"UPDATE circuit SET parent_circuit_id = {['NULL', chr(39) + 'b' + chr(39)][i % 2]} WHERE circuit_id = 'a'"
-            for i in range(6)
-        ),
+        *(f"UPDATE circuit SET parent_circuit_id = {parent} WHERE circuit_id = 'a'" for parent in ("'b'", "NULL") * 3),
         *(f"DELETE FROM circuit WHERE circuit_id = 'n{i}'" for i in range(4)),
     ]
     assert len(statements) == 50
@@ -317,11 +314,11 @@ async def test_changes_and_repairs_at_once_end_correct_with_a_version_for_each_c
     microgrid = await microgrid_of(pool)
     async with pool.acquire() as connection:
         assert [node.source_circuit_id for node in microgrid.nodes] == await _top_level(connection)
-    names = dict(await pool.fetch("SELECT circuit_id, name FROM circuit"))
+    names = {row[0]: row[1] for row in await pool.fetch("SELECT circuit_id, name FROM circuit")}
     assert all(node.name == names[node.source_circuit_id] for node in microgrid.nodes)
     assert changed_order.count(True) > 10
     assert microgrid.version == 1 + changed_order.count(True)
-    told = [event.payload["version"] for event in await stored_events(pool)]
+    told = [int(str(event.payload["version"])) for event in await stored_events(pool)]
     assert sorted(told) == told
     assert set(told) == set(range(1, microgrid.version + 1))
 
