@@ -34,7 +34,7 @@ _KEY_LIMIT = 100
 _NAME_LIMIT = 256
 _LEAST_RSA_BITS = 2048
 _END_OF_TIME = 253_402_300_800  # the first second of year 10000, which no datetime holds
-_NO_ACCESS_TOKEN = {"ID", "Refresh"}
+_NO_ACCESS_TOKEN = ("ID", "Refresh")
 _HOSTILE = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """What decoding text from a stranger may end in."""
 
