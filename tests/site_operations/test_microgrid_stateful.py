@@ -1,0 +1,250 @@
+"""Commands, repairs and edits by hand in any order: the stored microgrid is that of a plain model after each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from tests.site_operations.depots import add_depot, fresh_id, load
+
+from event_store.database import Pool, open_pool
+from site_operations.provision_microgrid import NoTopLevelCircuit, Provisioned, provision_microgrid
+from site_operations.resync_microgrid import MicrogridNotFound, Resynced, reconcile_within, resync_microgrid
+from site_registry.write import lock_depot
+
+_NOW = datetime(2026, 11, 20, 21, 0, tzinfo=UTC)
+_depot_numbers = itertools.count(1)
+_names = st.sampled_from(["North", "South", " "])
+_positions = st.integers(0, 2)
+_ids = st.sampled_from(["a", "b", "c", "d"])
+_parents = st.sampled_from([None, None, "a", "b"])
+_by_hand = st.sampled_from([False, False, True])
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ModelCircuit:
+    parent: str | None
+    name: str
+    position: int
+
+
+@dataclass(frozen=True)
+class ModelNode:
+    name: str
+    position: int
+    node_id: str | None
+    """None while the model has not seen yet which id it got."""
+
+
+@dataclass(frozen=True)
+class ModelMicrogrid:
+    version: int
+    active: bool
+    nodes: dict[str, ModelNode]
+
+    @property
+    def order(self) -> list[str]:
+        return sorted(self.nodes, key=lambda one: (self.nodes[one].position, one))
+
+
+def followed(microgrid: ModelMicrogrid | None, circuits: dict[str, ModelCircuit]) -> ModelMicrogrid | None:
+    """The rule in its plainest form: what a microgrid is after its depot's circuits were looked at."""
+    top = {one: circuit for one, circuit in circuits.items() if circuit.parent is None and circuit.name.strip()}
+    if microgrid is None and not top:
+        return None
+    known = microgrid.nodes if microgrid else {}
+    nodes = {one: ModelNode(c.name, c.position, known[one].node_id if one in known else None) for one, c in top.items()}
+    if microgrid is None:
+        return ModelMicrogrid(1, active=True, nodes=nodes)
+    after = ModelMicrogrid(microgrid.version, active=bool(nodes), nodes=nodes)
+    return after if after.order == microgrid.order else replace(after, version=microgrid.version + 1)
+
+
+class Depot(RuleBasedStateMachine):
+    """One depot, in the database and in the model; `by_hand` edits the tables and leaves the microgrid behind."""
+
+    def __init__(self, runner: asyncio.Runner, pool: Pool) -> None:
+        super().__init__()
+        self.runner, self.pool = runner, pool
+        self.depot_id = f"depot-{next(_depot_numbers)}"
+        self.circuits: dict[str, ModelCircuit] = {}
+        self.microgrid: ModelMicrogrid | None = None
+        self.do(add_depot(pool, self.depot_id))
+
+    def do(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return self.runner.run(work)
+
+    def full(self, circuit_id: str) -> str:
+        return f"{self.depot_id}:{circuit_id}"
+
+    def change(self, by_hand: bool, statement: str, *arguments: object) -> None:
+        """Edit the circuits, as a command (with what follows from it) or by hand."""
+
+        async def work() -> None:
+            async with self.pool.acquire() as connection, connection.transaction():
+                if not by_hand:
+                    await lock_depot(connection, self.depot_id)
+                await connection.execute(statement, *arguments)
+                if not by_hand:
+                    found = await reconcile_within(connection, self.depot_id, now=_NOW, new_id=fresh_id)
+                    assert isinstance(found, NoTopLevelCircuit) == (followed(self.microgrid, self.circuits) is None)
+
+        self.do(work())
+        if not by_hand:
+            self.microgrid = followed(self.microgrid, self.circuits)
+
+    def lies_under(self, circuit_id: str, above: str) -> bool:
+        at: str | None = circuit_id
+        while at is not None:
+            if at == above:
+                return True
+            at = self.circuits[at].parent
+        return False
+
+    @rule(circuit_id=_ids, parent=_parents, name=_names, position=_positions, by_hand=_by_hand)
+    def create(self, circuit_id: str, parent: str | None, name: str, position: int, by_hand: bool) -> None:
+        if circuit_id in self.circuits or (parent is not None and parent not in self.circuits):
+            return
+        self.circuits[circuit_id] = ModelCircuit(parent, name, position)
+        self.change(
+            by_hand,
+            "INSERT INTO circuit (circuit_id, depot_id, parent_circuit_id, name, position) VALUES ($1, $2, $3, $4, $5)",
+            self.full(circuit_id),
+            self.depot_id,
+            parent and self.full(parent),
+            name,
+            position,
+        )
+
+    @rule(circuit_id=_ids, name=_names, by_hand=_by_hand)
+    def rename(self, circuit_id: str, name: str, by_hand: bool) -> None:
+        if circuit_id in self.circuits:
+            self.circuits[circuit_id] = replace(self.circuits[circuit_id], name=name)
+            self.change(by_hand, "UPDATE circuit SET name = $2 WHERE circuit_id = $1", self.full(circuit_id), name)
+
+    @rule(circuit_id=_ids, position=_positions, by_hand=_by_hand)
+    def reorder(self, circuit_id: str, position: int, by_hand: bool) -> None:
+        if circuit_id in self.circuits:
+            self.circuits[circuit_id] = replace(self.circuits[circuit_id], position=position)
+            self.change(by_hand, "UPDATE circuit SET position = $2 WHERE circuit_id = $1", self.full(circuit_id), position)
+
+    @rule(circuit_id=_ids, parent=_parents, by_hand=_by_hand)
+    def reparent(self, circuit_id: str, parent: str | None, by_hand: bool) -> None:
+        if circuit_id not in self.circuits:
+            return
+        if parent is not None and (parent not in self.circuits or self.lies_under(parent, circuit_id)):
+            return
+        self.circuits[circuit_id] = replace(self.circuits[circuit_id], parent=parent)
+        self.change(
+            by_hand,
+            "UPDATE circuit SET parent_circuit_id = $2 WHERE circuit_id = $1",
+            self.full(circuit_id),
+            parent and self.full(parent),
+        )
+
+    @rule(circuit_id=_ids, by_hand=_by_hand)
+    def delete(self, circuit_id: str, by_hand: bool) -> None:
+        if circuit_id in self.circuits and not any(one.parent == circuit_id for one in self.circuits.values()):
+            del self.circuits[circuit_id]
+            self.change(by_hand, "DELETE FROM circuit WHERE circuit_id = $1", self.full(circuit_id))
+
+    @precondition(lambda self: self.microgrid is not None)
+    @rule(circuit_id=_ids, name=_names, position=_positions)
+    def edit_a_node(self, circuit_id: str, name: str, position: int) -> None:
+        assert self.microgrid is not None
+        if circuit_id in self.microgrid.nodes:
+            node = replace(self.microgrid.nodes[circuit_id], name=name, position=position)
+            self.microgrid = replace(self.microgrid, nodes={**self.microgrid.nodes, circuit_id: node})
+            self.execute("UPDATE microgrid_node SET name = $2, position = $3 WHERE node_id = $1", node.node_id, name, position)
+
+    @precondition(lambda self: self.microgrid is not None)
+    @rule(circuit_id=_ids)
+    def delete_a_node(self, circuit_id: str) -> None:
+        assert self.microgrid is not None
+        if circuit_id in self.microgrid.nodes:
+            nodes = dict(self.microgrid.nodes)
+            gone = nodes.pop(circuit_id)
+            self.microgrid = replace(self.microgrid, nodes=nodes)
+            self.execute("DELETE FROM microgrid_node WHERE node_id = $1", gone.node_id)
+
+    @rule()
+    def provision(self) -> None:
+        found = self.do(provision_microgrid(self.pool, self.depot_id, now=_NOW, new_id=fresh_id))
+        if self.microgrid is None:
+            self.microgrid = followed(None, self.circuits)
+            assert isinstance(found, NoTopLevelCircuit if self.microgrid is None else Provisioned)
+        else:
+            assert isinstance(found, Provisioned)
+            assert not found.created
+
+    @rule(dry_run=st.booleans())
+    def resync(self, dry_run: bool) -> None:
+        found = self.do(resync_microgrid(self.pool, self.depot_id, dry_run=dry_run, now=_NOW, new_id=fresh_id))
+        before = self.microgrid
+        if before is None:
+            assert isinstance(found, MicrogridNotFound)
+            return
+        after = followed(before, self.circuits)
+        assert after is not None
+        assert isinstance(found, Resynced)
+        assert [node.source_circuit_id for node in found.added] == [
+            self.full(one) for one in after.order if one not in before.nodes
+        ]
+        assert [node.source_circuit_id for node in found.removed] == [self.full(o) for o in before.order if o not in after.nodes]
+        renamed = [one for one in after.order if one in before.nodes and before.nodes[one].name != after.nodes[one].name]
+        kept = [one for one in before.order if one in after.nodes]
+        moved = kept != [one for one in after.order if one in before.nodes]
+        expected = [added, removed, renamed, after.order if moved else []]
+        told = [found.added, found.removed, found.renamed, found.reordered]
+        assert [[node.source_circuit_id for node in nodes] for nodes in told] == [
+            [self.full(one) for one in circuit_ids] for circuit_ids in expected
+        ]
+        assert found.changed == (after != before)
+        if not dry_run:
+            self.microgrid = after
+
+    def execute(self, statement: str, *arguments: object) -> None:
+        self.do(self.pool.execute(statement, *arguments))
+
+    @invariant()
+    def what_is_stored_is_the_model(self) -> None:
+        stored = self.do(load(self.pool, self.depot_id)).microgrid
+        if self.microgrid is None:
+            assert stored is None
+            return
+        assert stored is not None
+        model = self.microgrid
+        assert (stored.version, stored.status) == (model.version, "ACTIVE" if model.active else "NO_GRID_CONNECTION")
+        assert [(node.source_circuit_id, node.name, node.position) for node in stored.nodes] == [
+            (self.full(one), model.nodes[one].name, model.nodes[one].position) for one in model.order
+        ]
+        seen: dict[str, ModelNode] = {}
+        for one, node in zip(model.order, stored.nodes, strict=True):
+            assert model.nodes[one].node_id in (None, node.node_id)
+            seen[one] = replace(model.nodes[one], node_id=node.node_id)
+        self.microgrid = replace(model, nodes=seen)
+
+
+def test_the_stored_microgrid_is_that_of_the_model_whatever_happens(database_url: str) -> None:
+    with asyncio.Runner() as runner:
+        pool = runner.run(open_pool(database_url, "test", max_size=2))
+        try:
+            run_state_machine_as_test(
+                cast("type[RuleBasedStateMachine]", lambda: Depot(runner, pool)),  # anything that makes one will do
+                settings=settings(
+                    max_examples=25,
+                    stateful_step_count=20,
+                    deadline=None,
+                    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+                ),
+            )
+        finally:
+            runner.run(pool.close())
