@@ -38,6 +38,11 @@ def sized(short: int, full: int) -> int:
     return full if FULL else short
 
 
+def came_back(report: FaultReport, bound_s: float) -> bool:
+    """Whether the worker was back at 90 % of its rate in time. Judged in the full form only, which has the machine to itself."""
+    return not FULL or (report.recovered_s is not None and report.recovered_s <= bound_s)
+
+
 @dataclass
 class Stack:
     """One database with a fleet in it, and the workers on it."""
