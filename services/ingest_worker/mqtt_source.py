@@ -280,8 +280,11 @@ class MqttSource:
                     return
                 log.warning("connection to MQTT lost, connecting again")
             except (OSError, TimeoutError, MQTTConnectError) as fault:
-                self.trouble = f"MQTT at {self._host}:{self._port} is not to be had: {fault or type(fault).__name__}"
-                log.warning("waiting for MQTT", broker=f"{self._host}:{self._port}", reason=str(fault) or type(fault).__name__)
+                trouble = f"MQTT at {self._host}:{self._port} is not to be had: {str(fault) or type(fault).__name__}"
+                if trouble != self.trouble:
+                    # Said once and not at every try; `/readyz` goes on saying it.
+                    log.warning("waiting for MQTT", broker=f"{self._host}:{self._port}", reason=str(fault) or type(fault).__name__)
+                self.trouble = trouble
             await connection.close()
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
