@@ -88,11 +88,11 @@ async def resync_microgrid(
     """
     if dry_run:
         async with pool.acquire() as connection:
-            return await _try_out(connection, depot_id)
+            return await try_out_resync(connection, depot_id)
     for attempt in range(1, TRIES + 1):
         try:
             async with pool.acquire() as connection, connection.transaction():
-                return await _resync_within(connection, depot_id, now, new_id)
+                return await resync_within(connection, depot_id, now=now, new_id=new_id)
         except COLLISIONS:
             # Somebody wrote without the depot's lock; a second look finds what they made.
             if attempt == TRIES:
@@ -119,9 +119,10 @@ async def reconcile_within(
     return await _store(connection, site, site.microgrid, reconciled, reconciled.changes, now, new_id)
 
 
-async def _resync_within(
-    connection: Connection, depot_id: str, now: datetime, new_id: Callable[[], str]
+async def resync_within(
+    connection: Connection, depot_id: str, *, now: datetime, new_id: Callable[[], str]
 ) -> Resynced | MicrogridNotFound | DepotNotFound:
+    """The repair in the caller's transaction (READ COMMITTED); takes the depot's lock."""
     await write.lock_depot(connection, depot_id)
     site = await load_structure(connection, depot_id)
     if site is None:
@@ -133,7 +134,8 @@ async def _resync_within(
     return await _store(connection, site, site.microgrid, reconciled, changes, now, new_id)
 
 
-async def _try_out(connection: Connection, depot_id: str) -> Resynced | MicrogridNotFound | DepotNotFound:
+async def try_out_resync(connection: Connection, depot_id: str) -> Resynced | MicrogridNotFound | DepotNotFound:
+    """What a repair would do, in one snapshot; takes no lock and writes nothing."""
     site = await load_structure(connection, depot_id)
     if site is None:
         return DepotNotFound(depot_id)
@@ -153,8 +155,6 @@ async def _store(
     now: datetime,
     new_id: Callable[[], str],
 ) -> Resynced:
-    if not reconciled.touched:
-        return _told(before, reconciled, ())
     depot_id = site.depot.depot_id
     unbound = _unbound(before, reconciled)
     gone = {node.node_id for node in reconciled.difference.removed}

@@ -147,10 +147,10 @@ async def event_types(pool: Pool) -> list[str]:
     return [event.event_type for event in await stored_events(pool)]
 
 
-async def until_somebody_waits(connection: Connection | Pool) -> None:
-    """Return when some transaction waits for a lock."""
+async def until_somebody_waits(connection: Connection | Pool, how_many: int = 1) -> None:
+    """Return when so many transactions wait for a lock."""
 
     async def waits() -> bool:
-        return await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") == how_many
 
-    await until(waits, "somebody waits for a lock")
+    await until(waits, f"{how_many} wait for a lock", timeout_s=60)

@@ -24,6 +24,7 @@ from tests.site_operations.depots import (
     fresh_id,
     microgrid_of,
     stored_events,
+    until_somebody_waits,
 )
 
 from event_store.database import Pool, open_pool
@@ -110,7 +111,8 @@ async def test_a_second_run_changes_nothing(pool: Pool) -> None:
 async def test_no_depot_is_left_out_at_the_end_of_a_page(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfilling, "_PAGE", 3)
     await _fleet(pool, 10)
-    assert (await _backfill(pool)).outcomes["PROVISIONED"] == 10
+    found = (await _backfill(pool)).outcomes
+    assert (found["PROVISIONED"], sum(found.values())) == (10, 10)
     assert (await counts(pool))["microgrid"] == 10
 
 
@@ -194,29 +196,24 @@ async def test_after_kill_9_in_the_middle_a_second_run_finishes_and_nothing_is_h
         events = await stored_events(pool)
         assert len({event.depot_id for event in events}) == len(events) == await provisioned()
 
+    await _halt_before_events(database_url)
     async with pool.acquire() as holder, holder.transaction():
-        # More locked depots than there are hands: the run is in the middle of them for as long as we like.
-        for number in range(25, 25 + backfilling.AT_ONCE):
-            await lock_depot(holder, f"d-{number:03d}")
+        await holder.execute("SELECT pg_advisory_xact_lock(4711)")
         process = await asyncio.create_subprocess_exec(*_COMMAND, database_url, stdout=subprocess.DEVNULL)
-
-        async def stuck() -> bool:
-            return await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") == backfilling.AT_ONCE
-
-        await until(stuck, "every hand of the run waits", timeout_s=60)
+        # Every hand of the run is in the middle of a depot, for as long as we like.
+        await until_somebody_waits(holder, backfilling.AT_ONCE)
         process.send_signal(signal.SIGKILL)
         await process.wait()
-    assert await provisioned() == 25
-    await whole()
 
     async def gone() -> bool:
         return not await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'depotgrid-microgrid'")
 
     await until(gone, "the dead run's connections are gone")
+    assert await provisioned() == 25
+    await whole()
     again = await asyncio.to_thread(subprocess.run, [*_COMMAND, database_url], check=True, capture_output=True, text=True)
     outcomes = json.loads(again.stdout)["outcomes"]
-    assert outcomes["PROVISIONED"] + outcomes["ALREADY_PROVISIONED"] == 60
-    assert outcomes["PROVISIONED"] >= 35 - backfilling.AT_ONCE
+    assert (outcomes["PROVISIONED"], outcomes["ALREADY_PROVISIONED"]) == (35, 25)
     assert await provisioned() == 60
     await whole()
 
@@ -289,6 +286,19 @@ def test_the_repair_command_tells_the_difference(database_url: str, capsys: pyte
     for depot, fault in (("nowhere", "no depot is called 'nowhere'"), ("bare", "depot bare has no microgrid")):
         assert run(["microgrid", "resync", depot, *given]) == 1
         assert fault in capsys.readouterr().err
+
+
+async def _halt_before_events(database_url: str) -> None:
+    """From depot d-025 on, let whoever appends an event wait for the advisory lock 4711."""
+    owner = await asyncpg.connect(database_url)
+    try:
+        await owner.execute("""
+            CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW.depot_id >= 'd-025' THEN PERFORM pg_advisory_xact_lock(4711); END IF; RETURN NEW; END $$;
+            CREATE TRIGGER halt BEFORE INSERT ON event_store FOR EACH ROW EXECUTE FUNCTION halt();
+        """)
+    finally:
+        await owner.close()
 
 
 async def _spoil(database_url: str) -> None:

@@ -327,6 +327,20 @@ async def _nothing_to_repair(pool: Pool) -> None:
     assert _difference(await _resync(pool)) == {}
 
 
+async def test_following_a_change_takes_the_lock_of_the_depot_by_itself(pool: Pool) -> None:
+    await _depot(pool)
+
+    async def follow() -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await reconcile_within(connection, "d", now=_LATER, new_id=fresh_id)
+
+    async with pool.acquire() as holder, holder.transaction():
+        await lock_depot(holder, "d")
+        waiting = asyncio.create_task(follow())
+        await until_somebody_waits(holder)
+    await waiting
+
+
 async def test_other_depots_do_not_wait_for_one_that_is_being_changed(pool: Pool) -> None:
     await _depot(pool)
     await add_circuit(pool, "e", "gc-e")
@@ -334,7 +348,7 @@ async def test_other_depots_do_not_wait_for_one_that_is_being_changed(pool: Pool
     async with pool.acquire() as holder, holder.transaction():
         await lock_depot(holder, "d")
         waiting = [asyncio.create_task(_resync(pool)), asyncio.create_task(_change(pool, _RENAME))]
-        await until_somebody_waits(holder)
+        await until_somebody_waits(holder, 2)
         await asyncio.wait_for(_resync(pool, depot_id="e"), 10)
         await asyncio.wait_for(_change(pool, "UPDATE circuit SET name = 'E' WHERE circuit_id = 'gc-e'", "e"), 10)
         # Nor does a trial wait, since it writes nothing.
