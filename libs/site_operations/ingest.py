@@ -28,13 +28,14 @@ from microgrid import circuit_capacity
 from microgrid.circuit_capacity import UNLIMITED, CircuitLimits, ControllerHealth
 from microgrid.directory import NotAuthorised, SiteDirectory
 from microgrid.events import CONTROLLER_HEARTBEAT_LOST, Event, utc_text
-from microgrid.reporting import APPLIED, DUPLICATE, IGNORED, CapacityStep, Ignored, Refused, Reported, Step, report
+from microgrid.reporting import APPLIED, DUPLICATE, IGNORED, RECORDED, CapacityStep, Ignored, Refused, Reported, Step, report
 from microgrid.routing import REMEDIATION
 from sensor_packet.decode import decode
 from sensor_packet.packet import ClaimedIdentity, Packet, Refusal
 
 STORED = "STORED"
 DEAD_LETTERED = "DEAD_LETTERED"
+REFUSED = "REFUSED"
 
 
 class RawPacket(msgspec.Struct, frozen=True, gc=False):
@@ -74,7 +75,7 @@ class ActionOutcome(msgspec.Struct, frozen=True):
 
 
 class PacketOutcome(msgspec.Struct, frozen=True):
-    """What a packet came to: `STORED`, `DUPLICATE`, `IGNORED` or `DEAD_LETTERED`, and each action of it."""
+    """What a packet came to: `STORED`, `DUPLICATE`, `IGNORED`, `DEAD_LETTERED` or `REFUSED`, and each action of it."""
 
     summary: str
     code: str | None
@@ -152,22 +153,37 @@ class Ingest:
         now = self._clock()
         letters = [_failed_at(prepared.letter, now) for prepared in batch if prepared.letter is not None]
         capacity_steps = [step for prepared in batch for step in prepared.steps if isinstance(step, CapacityStep)]
-        decided: dict[int, circuit_capacity.CapacityDecision] = {}
         if not letters and not capacity_steps:
-            events = _events_of(batch, decided)
-            appended = await self._store.append(events)
+            appended = await self._store.append(_events_of(batch, {}))
             if appended.open_remediation:
-                await self._store.settle_remediation(_applied(batch, decided))
-            return _outcome(batch, decided, appended)
+                await self._store.settle_remediation(_applied(batch, {}))
+            return _outcome(batch, {}, appended)
         async with self._store.transaction() as transaction:
-            if capacity_steps:
-                decided = await _decide_capacities(transaction, capacity_steps, now, self._directory)
-            appended = await transaction.append(_events_of(batch, decided))
+            decided, appended = await self._store_within(transaction, batch, now)
             await transaction.put_dead_letters(letters)
-            if appended.open_remediation:
-                await transaction.settle_remediation(_applied(batch, decided))
-            await transaction.put_remediation(_remediation_entries(batch, now))
         return _outcome(batch, decided, appended)
+
+    async def tell(self, transaction: StoreTransaction, batch: Sequence[PreparedPacket]) -> list[PacketOutcome]:
+        """Store a batch whose sender waits for the answer, in the caller's transaction, and tell what became of each packet.
+
+        What is refused is told and leaves no dead letter. Raises what the store raises, and then has stored nothing of it.
+        """
+        decided, appended = await self._store_within(transaction, batch, self._clock())
+        seen: set[str] = set()
+        return [_told(prepared, decided, appended.new_ids, seen) for prepared in batch]
+
+    async def _store_within(
+        self, transaction: StoreTransaction, batch: Sequence[PreparedPacket], now: datetime
+    ) -> tuple[Mapping[int, circuit_capacity.CapacityDecision], Appended]:
+        capacity_steps = [step for prepared in batch for step in prepared.steps if isinstance(step, CapacityStep)]
+        decided: dict[int, circuit_capacity.CapacityDecision] = {}
+        if capacity_steps:
+            decided = await _decide_capacities(transaction, capacity_steps, now, self._directory)
+        appended = await transaction.append(_events_of(batch, decided))
+        if appended.open_remediation:
+            await transaction.settle_remediation(_applied(batch, decided))
+        await transaction.put_remediation(_remediation_entries(batch, now))
+        return decided, appended
 
 
 def packet_outcome(prepared: PreparedPacket, new_ids: frozenset[str] | None) -> PacketOutcome:
@@ -176,6 +192,37 @@ def packet_outcome(prepared: PreparedPacket, new_ids: frozenset[str] | None) -> 
         return PacketOutcome(DEAD_LETTERED, prepared.refusal.code, ())
     actions = [_action_outcome(step, new_ids) for step in prepared.steps if not isinstance(step, CapacityStep)]
     return PacketOutcome(_summary(prepared, {}, new_ids, set()), None, actions)
+
+
+def _told(
+    prepared: PreparedPacket,
+    decided: Mapping[int, circuit_capacity.CapacityDecision],
+    new_ids: frozenset[str] | None,
+    seen: set[str],
+) -> PacketOutcome:
+    """What became of one packet and of each of its actions; `seen` are the events of the packets before it."""
+    if prepared.refusal is not None:
+        return PacketOutcome(REFUSED, prepared.refusal.code, ())
+    actions: list[ActionOutcome] = []
+    for step in prepared.steps:
+        decision = decided[id(step)] if isinstance(step, CapacityStep) else None
+        told = decision.reported if decision is not None else step
+        if isinstance(told, Reported):
+            # Twice in one batch, it is new once.
+            actions.append(_action_outcome(told, frozenset() if told.event.event_id in seen else new_ids))
+            seen.add(told.event.event_id)
+        elif isinstance(told, Refused | Ignored):
+            actions.append(_action_outcome(told, new_ids))
+        elif isinstance(step, CapacityStep) and decision is not None and step.heartbeat is not None and decision.transitions:
+            actions.append(
+                ActionOutcome(step.heartbeat.key, step.action.action, APPLIED, event_id=decision.transitions[-1].event_id)
+            )
+    summary = next((known for known in (STORED, DUPLICATE) if any(_is(known, one) for one in actions)), IGNORED)
+    return PacketOutcome(summary, None, actions)
+
+
+def _is(summary: str, action: ActionOutcome) -> bool:
+    return action.outcome == DUPLICATE if summary == DUPLICATE else action.outcome in (APPLIED, RECORDED)
 
 
 async def _decide_capacities(

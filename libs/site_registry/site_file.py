@@ -135,10 +135,14 @@ def generated_actions(device: Device) -> list[SensorAction]:
 
 @cache
 def _validator() -> Any:
+    return _validator_class()(msgspec.json.decode(read_contract(CONTRACT)))
+
+
+@cache
+def _validator_class() -> Any:
     # NaN and the infinities are numbers to Python and would pass every comparison or none.
     checker = Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite)
-    kind = cast("Any", extend(Draft202012Validator, type_checker=checker))
-    return kind(msgspec.json.decode(read_contract(CONTRACT)))
+    return cast("Any", extend(Draft202012Validator, type_checker=checker))
 
 
 def _is_finite(_checker: object, value: object) -> bool:
@@ -150,9 +154,18 @@ def _is_finite(_checker: object, value: object) -> bool:
         return False
 
 
+def schema_faults(schema: Mapping[str, Any], document: object) -> list[SiteFault]:
+    """What a JSON Schema in the manner of the site file's finds, in no particular order; numbers are finite."""
+    return _faults_by(_validator_class()(schema), document)
+
+
 def _schema_faults(document: object) -> list[SiteFault]:
+    return _faults_by(_validator(), document)
+
+
+def _faults_by(validator: Any, document: object) -> list[SiteFault]:
     found: dict[tuple[str, str], SiteFault] = {}
-    errors = cast("Iterable[ValidationError]", _validator().iter_errors(document))
+    errors = cast("Iterable[ValidationError]", validator.iter_errors(document))
     for error in errors:
         for fault in _from_schema(error):
             found.setdefault((fault.pointer, fault.code), fault)

@@ -26,6 +26,7 @@ from read_api.microgrids import microgrid_routes
 from read_api.remediation import remediation_routes
 from read_api.request_watch import ReadMetrics, RequestWatch
 from read_api.site_cache import SiteCache
+from read_api.site_model import site_model_routes
 from read_api.stream import Streams, stream_routes
 from read_api.visibility import ACCESS_RULES, seen_by_caller
 from service_runtime.access import Access
@@ -97,6 +98,7 @@ def create_app(
         stream_routes(backing, streams),
         remediation_routes(backing),
         device_routes(backing),
+        site_model_routes(backing),
         dead_letter_routes(backing),
     ):
         app.include_router(

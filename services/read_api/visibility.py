@@ -19,6 +19,8 @@ from read_api.backing import ACQUIRE_S, Backing
 from sensor_packet.identifiers import is_identifier
 from service_runtime.access import AccessRules, principal_of
 from service_runtime.problem import Problem
+from site_registry.documents import DOCUMENTS
+from site_registry.find_depot import depot_of
 
 ACCESS_RULES: AccessRules = {
     "GET /api/depot": "viewer",
@@ -36,11 +38,13 @@ ACCESS_RULES: AccessRules = {
     "GET /api/device/{device_id}/report": "viewer",
     "GET /api/device/{device_id}/measurement": "viewer",
     "GET /api/device/{device_id}/measurement/history": "viewer",
+    **dict.fromkeys((f"GET /api/{kind}" for kind in DOCUMENTS), "viewer"),
+    **dict.fromkeys((f"GET /api/{kind}/{{{kind}_id}}" for kind in DOCUMENTS), "viewer"),
     "GET /api/dead-letter": "viewer",
     "GET /api/dead-letter/{dead_letter_id}": "viewer",
 }
 
-NARROWED = frozenset({"/api/depot", "/api/dead-letter"})
+NARROWED = frozenset({"/api/depot", "/api/dead-letter", *(f"/api/{kind}" for kind in DOCUMENTS)})
 """The lists that show what is of the caller's depots only."""
 
 _WHOSE = {
@@ -70,6 +74,11 @@ def seen_by_caller(backing: Backing) -> Callable[[Request], Awaitable[None]]:
                 depot_id: str | None = await connection.fetchval(whose, identifier)
             if not principal.may_see(depot_id):
                 raise not_found(kind, identifier)
+        elif (kind := name.removesuffix("_id")) in DOCUMENTS:
+            async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:
+                depot_id = await depot_of(connection, kind, identifier)
+            if not principal.may_see(depot_id):
+                raise not_found(kind.upper(), identifier)
         elif template not in NARROWED:
             raise Problem(403, "FORBIDDEN", "this shows all depots, and the token is for some of them")
 

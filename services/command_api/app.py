@@ -1,0 +1,77 @@
+"""The command API as an application: every route, error answer and counter, on a pool, a clock and an access that are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from command_api.access_rules import allowed_by
+from command_api.backing import Backing
+from command_api.capabilities import capability_routes
+from command_api.command_watch import CommandMetrics, CommandWatch
+from command_api.depots import depot_routes, microgrid_routes
+from command_api.packets import PacketDesk, packet_routes
+from command_api.site_things import site_thing_routes
+from event_store.database import UNREACHABLE, Pool
+from sensor_packet.packet import DEFAULT_MAX_AHEAD_S
+from service_runtime.access import Access
+from service_runtime.health import health_routes
+from service_runtime.problem import Problem, answer, install_problem_answers, problem_responses
+
+VERSION = "1.0.0"
+"""Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
+
+
+def create_app(
+    pool: Pool,
+    clock: Callable[[], datetime],
+    new_id: Callable[[], str],
+    access: Access,
+    *,
+    max_ahead_s: float = DEFAULT_MAX_AHEAD_S,
+) -> FastAPI:
+    """The command API on a pool of connections.
+
+    `clock` gives aware times, `new_id` UUIDs (version 7) as text; `access` decides who may do what; `max_ahead_s` is how far ahead
+    of us a packet's clock may be, in seconds.
+    """
+    backing = Backing(pool, clock, new_id)
+    registry = CollectorRegistry()
+    app = FastAPI(
+        title="Depotgrid command API",
+        version=VERSION,
+        summary="Everything that changes the site model and the microgrids of electric-bus depots, and packets without a broker",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in (
+        depot_routes(backing),
+        microgrid_routes(backing),
+        site_thing_routes(backing),
+        capability_routes(backing),
+        packet_routes(backing, PacketDesk(backing, max_ahead_s)),
+    ):
+        app.include_router(router, dependencies=[Depends(allowed_by(access, backing))], responses=problem_responses(401, 403))
+    app.router.routes.extend(health_routes(registry, lambda: _not_ready_because(pool)))
+    install_problem_answers(app)
+    for unreachable in UNREACHABLE:
+        app.add_exception_handler(unreachable, _database_gone)
+    app.add_middleware(CommandWatch, metrics=CommandMetrics(registry))
+    return app
+
+
+def _database_gone(request: Request, _: Exception) -> JSONResponse:
+    detail = "the database does not answer at the moment; whether the command was carried out, the same key tells"
+    return answer(Problem(503, "DATABASE_UNAVAILABLE", detail, headers={"Retry-After": "1"}), request.url.path)
+
+
+async def _not_ready_because(pool: Pool) -> Sequence[str]:
+    async with pool.acquire(timeout=1.0) as connection:
+        await connection.fetchval("SELECT 1")
+    return []

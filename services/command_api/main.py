@@ -1,0 +1,104 @@
+"""The command API as a process: settings in, an HTTP server out.
+
+Signals: the first SIGTERM or SIGINT lets open commands finish and stops within 5 s; a second one leaves at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+
+import structlog
+import uuid_utils
+import uvloop
+
+from command_api.app import create_app
+from event_store.database import DatabaseFault, open_pool
+from service_runtime import health
+from service_runtime.access import open_access
+from service_runtime.dev_key import DevKeyFault
+from service_runtime.logs import configure_logging
+from service_runtime.settings import Need, Settings, load_settings, variable
+from service_runtime.tracing import configure_tracing
+
+SERVICE = "depotgrid-command-api"
+_CONNECTIONS = 10
+
+_log = structlog.get_logger(__name__)
+
+
+class StartFault(Exception):
+    """The process can not start; the message is the one line that says why and what to do."""
+
+
+def now() -> datetime:
+    """The clock of this process."""
+    return datetime.now(UTC)  # noqa: TID251 - the process's main owns its clock
+
+
+def new_id() -> str:
+    """A new id of our own."""
+    return str(uuid_utils.uuid7())
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; then finish open commands and return, within 5 s.
+
+    Raises `StartFault`, `DatabaseFault` or `health.ListenError`, each with one line for a person.
+    """
+    if settings.database_url is None:
+        raise StartFault(f"{variable('database_url')}: is not set; give postgresql://user:password@host:5432/depotgrid")
+    try:
+        access = open_access(settings, now)
+    except DevKeyFault as fault:
+        raise StartFault(str(fault)) from fault
+    pool = await open_pool(settings.database_url, SERVICE, min_size=2, max_size=_CONNECTIONS)
+    try:
+        access.announce()
+        app = create_app(pool, now, new_id, access, max_ahead_s=settings.max_clock_ahead_s)
+        async with health.serve(app, settings.http_host, settings.http_port) as port:
+            _log.info("serving", address=f"http://{settings.http_host}:{port}")
+            await stop.wait()
+    finally:
+        try:
+            async with asyncio.timeout(1):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+
+def run() -> int:
+    """Run as a process of its own until a signal: 0, 1 with one line when the start fails, 2 for wrong settings."""
+    settings = load_settings(need=(Need.DATABASE, Need.ACCESS))
+    if not isinstance(settings, Settings):
+        for fault in settings:
+            _say(fault.line())
+        return 2
+    configure_logging(SERVICE, level=settings.log_level, style=settings.log_format)
+    configure_tracing(SERVICE)
+    try:
+        uvloop.run(_until_signal(settings))
+    except (StartFault, DatabaseFault, health.ListenError) as fault:
+        _say(str(fault))
+        return 1
+    return 0
+
+
+async def _until_signal(settings: Settings) -> None:
+    stop = asyncio.Event()
+
+    def signalled() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signalled)
+    await serve(settings, stop)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"depotgrid command-api: {line}\n")
