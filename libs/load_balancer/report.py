@@ -1,0 +1,106 @@
+"""From what was settled to what is told: rows, sums, reason codes.
+
+A leaf that got all it asked for has no reason. Otherwise: `BASE_LOAD_EXCEEDS_LIMIT` if the node that holds it back has more
+base load than limit; `MINIMUM_POWER_NOT_ADMITTED` if its minimum did not fit; the limit of the kind of node that holds it back;
+`STEP_ROUNDING` if nothing but rounding does. The allocation lists the reasons of all leaves, `BASE_LOAD_EXCEEDS_LIMIT` also for
+a node under which nobody asks, and `STEP_ROUNDING` whenever rounding took something from anyone.
+"""
+
+from collections.abc import Iterable
+from itertools import accumulate
+from math import fsum, inf
+from typing import Final
+
+from load_balancer.allocation import LIMIT_REASON, Allocated, LeafAllocation, NodeAllocation, Outcome, ReasonCode
+from load_balancer.settled import Settled
+from load_balancer.tree import Tree
+from load_balancer.water_level import TIE
+from load_balancer.wishes import Wishes
+
+PRECEDENCE: Final = {code: rank for rank, code in enumerate(ReasonCode)}
+
+
+def in_precedence(codes: Iterable[ReasonCode]) -> tuple[ReasonCode, ...]:
+    """Each code once, the primary one first."""
+    return tuple(sorted(set(codes), key=PRECEDENCE.__getitem__))
+
+
+def report(tree: Tree, wishes: Wishes, settled: Settled, refused: dict[int, int | None], rounded_off: set[int]) -> Allocated:
+    """The result, given who was refused admission and who lost something to rounding."""
+    overloaded = {
+        at for at, (limit, base) in enumerate(zip(tree.limit_kw, tree.base_load_kw, strict=True)) if base > limit * (1.0 + TIE)
+    }
+    leaves = _leaf_rows(tree, wishes, settled, refused, rounded_off, overloaded)
+    reasons = {row.reason_code for row in leaves} - {None}
+    outcome = Outcome.CURTAILED if reasons else Outcome.APPLIED
+    if overloaded:
+        reasons.add(ReasonCode.BASE_LOAD_EXCEEDS_LIMIT)
+    if rounded_off:
+        reasons.add(ReasonCode.STEP_ROUNDING)
+    return Allocated(
+        outcome=outcome,
+        leaves=tuple(sorted(leaves)),
+        nodes=_node_rows(tree, wishes, settled),
+        reason_codes=in_precedence(code for code in reasons if code),
+    )
+
+
+def _leaf_rows(
+    tree: Tree,
+    wishes: Wishes,
+    settled: Settled,
+    refused: dict[int, int | None],
+    rounded_off: set[int],
+    overloaded: set[int],
+) -> list[LeafAllocation]:
+    reason_at = [LIMIT_REASON[kind] for kind in tree.kinds]
+    for at in overloaded:
+        reason_at[at] = ReasonCode.BASE_LOAD_EXCEEDS_LIMIT
+    rows: list[LeafAllocation] = []
+    for number, demand in enumerate(wishes.demands):
+        holder = settled.held_by[number]
+        reason = None if holder is None else reason_at[holder]
+        if number in refused and holder not in overloaded:
+            reason = ReasonCode.MINIMUM_POWER_NOT_ADMITTED
+        elif number in rounded_off and holder is None:
+            reason = ReasonCode.STEP_ROUNDING
+        rows.append(
+            LeafAllocation(
+                demand.leaf_id,
+                settled.given_kw[number],
+                wishes.requested_kw[number],
+                demand.min_kw + 0.0,
+                None if holder is None else tree.ids[holder],
+                None if holder is None else tree.limit_source[holder],
+                reason,
+            )
+        )
+    return rows
+
+
+def _node_rows(tree: Tree, wishes: Wishes, settled: Settled) -> tuple[NodeAllocation, ...]:
+    allocated = [0.0] * len(tree.ids)
+    demand = [0.0] * len(tree.ids)
+    asks = [0] * len(tree.ids)
+    for spot, given, requested in zip(wishes.spots, settled.given_kw, wishes.requested_kw, strict=True):
+        allocated[spot], demand[spot], asks[spot] = given, requested, 1
+    asked_before = list(accumulate(asks, initial=0))
+    for at, end in enumerate(tree.end):
+        if end > at + 1:
+            first, last = asked_before[at], asked_before[end]
+            allocated[at] = fsum(settled.given_kw[first:last])
+            demand[at] = fsum(wishes.requested_kw[first:last])
+    rows = zip(
+        tree.ids,
+        [tree.ids[parent] if parent >= 0 else None for parent in tree.parents],
+        tree.kinds,
+        allocated,
+        tree.base_load_kw,
+        demand,
+        [None if limit == inf else limit for limit in tree.limit_kw],
+        tree.limit_source,
+        settled.full,
+        [None if level == inf else level for level in settled.level],
+        strict=True,
+    )
+    return tuple(sorted(map(NodeAllocation._make, rows)))

@@ -1,0 +1,17 @@
+"""How far has the sharing come?"""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Settled:
+    """What has been settled so far. Each demand: `given_kw`, the position of the node that holds it back (`None`: none does).
+
+    Each node: `free_kw`, neither given out nor set aside; the `level` at which it fills (infinite: never); whether it is `full`.
+    """
+
+    given_kw: list[float]
+    held_by: list[int | None]
+    free_kw: list[float]
+    level: list[float]
+    full: list[bool]

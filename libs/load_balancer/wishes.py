@@ -1,0 +1,62 @@
+"""What the leaves ask for, in columns in the tree's order, and in which tiers they are served."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from load_balancer.policies import RULES, Policy
+from load_balancer.power_tree import MOST_KW, WEIGHTS, Demand
+from load_balancer.tree import Tree, UnusableError, power
+
+
+@dataclass(slots=True)
+class Wishes:
+    """Columns over the demands, in the order of the tree; `spots` are the leaves' positions in it.
+
+    `tiers` holds the numbers of the demands of each tier, first tier first. `weight` is 0 only where `requested_kw` is.
+    """
+
+    demands: list[Demand]
+    spots: list[int]
+    requested_kw: list[float]
+    minimum_kw: list[float]
+    weight: list[float]
+    tiers: list[list[int]]
+
+
+def read_wishes(tree: Tree, demands: Sequence[Demand], policy: Policy) -> Wishes:
+    """The demands on the leaves of `tree`. Raises `UnusableError` (or what a wrongly typed row provokes) if one is unusable."""
+    by_spot: list[Demand | None] = [None] * len(tree.ids)
+    for demand in demands:
+        by_spot[tree.leaf_at[demand.leaf_id]] = demand
+    spots = [spot for spot, demand in enumerate(by_spot) if demand is not None]
+    if len(spots) != len(demands):
+        raise UnusableError
+    ordered = [demand for demand in by_spot if demand is not None]
+    least_weight, most_weight = WEIGHTS
+    for demand in ordered:
+        if not (
+            least_weight <= demand.weight <= most_weight
+            and -MOST_KW <= demand.priority <= MOST_KW
+            and (demand.arrived_at is None or is_aware(demand.arrived_at))
+            and (demand.departs_at is None or is_aware(demand.departs_at))
+            and (demand.without_power_since is None or is_aware(demand.without_power_since))
+        ):
+            raise UnusableError
+    requested = [power(demand.requested_kw) for demand in ordered]
+    minimum = [power(demand.min_kw) for demand in ordered]
+    rule = RULES[policy]
+    weight = [demand.weight for demand in ordered] if rule.weight is None else [rule.weight(demand) for demand in ordered]
+    if rule.tier is None:
+        tiers = [list(range(len(ordered)))]
+    else:
+        members: dict[float | datetime, list[int]] = {}
+        for number, demand in enumerate(ordered):
+            members.setdefault(rule.tier(demand), []).append(number)
+        tiers = [members[key] for key in sorted(members)]  # pyright: ignore[reportArgumentType]
+    return Wishes(ordered, spots, requested, minimum, weight, tiers)
+
+
+def is_aware(moment: datetime) -> bool:
+    """Whether `moment` says which offset from UTC it means."""
+    return moment.utcoffset() is not None
