@@ -26,10 +26,10 @@ def admit(tree: Tree, wishes: Wishes, room: ExactRoom) -> dict[int, int | None]:
     """
     refused: dict[int, int | None] = {}
     for tier in wishes.tiers:
-        candidates = [number for number in tier if wishes.minimum_kw[number] > 0.0]
+        candidates = [number for number in tier if wishes.least_kw[number] > 0.0]
         candidates.sort(key=lambda number: _turn(tree, wishes, number))
         for number in candidates:
-            minimum = wishes.minimum_kw[number]
+            minimum = wishes.least_kw[number]
             if minimum > wishes.requested_kw[number]:
                 refused[number] = None
                 continue

@@ -32,6 +32,7 @@ is sorted by id first and sums are exact.
 
 from collections.abc import Iterable
 from math import fsum, inf
+from typing import Final
 
 from load_balancer.admission import admit
 from load_balancer.allocation import Allocated, Rejected
@@ -45,6 +46,9 @@ from load_balancer.step_rounding import round_up, to_whole_steps, usable_step
 from load_balancer.tree import Tree, UnusableError, arrange
 from load_balancer.water_level import TIE, Rise, fill
 from load_balancer.wishes import Wishes, read_wishes
+
+_BELOW: Final = 1.0 - TIE
+_ABOVE: Final = 1.0 + TIE
 
 
 def allocate(
@@ -67,13 +71,13 @@ def allocate(
         wishes = read_wishes(tree, demands, Policy(policy))
         if step_kw is not None:
             step_kw = usable_step(step_kw)
-            wishes.minimum_kw = [round_up(minimum, step_kw) for minimum in wishes.minimum_kw]
+            wishes.least_kw = [round_up(minimum, step_kw) for minimum in wishes.minimum_kw]
     except (UnusableError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
         return rejected(nodes, demands, strategy, policy, step_kw)
     settled = _nothing_given(tree, wishes)
     refused: dict[int, int | None] = {}
     room: ExactRoom | None = None
-    if step_kw is not None or any(wishes.minimum_kw):
+    if step_kw is not None or any(wishes.least_kw):
         room = ExactRoom(tree, slack=0.0 if step_kw is not None else TIE)
         refused = admit(tree, wishes, room)
         _set_minima_aside(tree, wishes, refused, settled)
@@ -106,7 +110,7 @@ def _nothing_given(tree: Tree, wishes: Wishes) -> Settled:
 def _set_minima_aside(tree: Tree, wishes: Wishes, refused: dict[int, int | None], settled: Settled) -> None:
     """Give every admitted leaf its minimum, out of what is free under it and under every node above."""
     aside_kw = [0.0] * len(tree.ids)
-    for number, (spot, minimum) in enumerate(zip(wishes.spots, wishes.minimum_kw, strict=True)):
+    for number, (spot, minimum) in enumerate(zip(wishes.spots, wishes.least_kw, strict=True)):
         if number in refused:
             settled.held_by[number] = refused[number]
         else:
@@ -131,13 +135,7 @@ def _share_among(members: list[int], above: list[int], tree: Tree, wishes: Wishe
     """Share what is free among the leaves of one tier, on top of the minima they hold already."""
     level = _saturation_levels(members, above, tree.parents, wishes, settled)
     holder = _smallest_on_the_way_up(above, level, tree.parents, settled)
-    used_kw = dict.fromkeys(above, 0.0)
-    used_kw[-1] = 0.0
-    for number in members:
-        spot, minimum = wishes.spots[number], settled.given_kw[number]
-        parent = tree.parents[spot]
-        _settle_leaf(number, spot, level[parent], holder[parent], wishes, settled)
-        used_kw[parent] += settled.given_kw[number] - minimum
+    used_kw = _settle_leaves(members, level, holder, tree.parents, wishes, settled)
     for at in reversed(above):
         used_kw[tree.parents[at]] += used_kw[at]
         settled.free_kw[at] = 0.0 if settled.full[at] else max(0.0, settled.free_kw[at] - used_kw[at])
@@ -149,16 +147,20 @@ def _saturation_levels(
     """Bottom-up: the level at which each of the nodes `above` the leaves is full; infinite where they never fill it."""
     rises: dict[int, list[Rise]] = {at: [] for at in above}
     rises[-1] = []  # what goes on rising above the root holds nobody back
+    spots, requested_kw, weights = wishes.spots, wishes.requested_kw, wishes.weight
+    given_kw, free_kw = settled.given_kw, settled.free_kw
     minima = False
     for number in members:
-        spot, weight, minimum = wishes.spots[number], wishes.weight[number], settled.given_kw[number]
-        top = min(wishes.requested_kw[number], minimum + settled.free_kw[spot])
-        minima = minima or minimum > 0.0
-        if top > minimum:
-            rises[parents[spot]].append((top / weight, weight, top - minimum, minimum / weight, minimum))
+        spot, top, weight, least = spots[number], requested_kw[number], weights[number], given_kw[number]
+        if top > least + free_kw[spot]:
+            top = least + free_kw[spot]
+        if least:
+            minima = True
+        if top > least:
+            rises[parents[spot]].append((top / weight, weight, top - least, least / weight, least))
     level: dict[int, float] = {}
     for at in reversed(above):
-        level[at], seen_from_above = fill(rises.pop(at), settled.free_kw[at], minima)
+        level[at], seen_from_above = fill(rises.pop(at), free_kw[at], minima)
         rises[parents[at]].extend(seen_from_above)
     return level
 
@@ -170,29 +172,49 @@ def _smallest_on_the_way_up(
     level[-1] = inf
     holder: dict[int, int | None] = {-1: None}
     for at in above:
-        own, from_above = level[at], level[parents[at]]
+        own, parent = level[at], parents[at]
+        from_above = level[parent]
         if settled.level[at] == inf:  # later tiers only find it full
             settled.level[at] = own
-        if own < inf and own <= from_above * (1.0 + TIE):
+        if own < inf and own <= from_above * _ABOVE:
             level[at], holder[at] = min(own, from_above), at
             settled.full[at] = True
         else:
-            level[at], holder[at] = from_above, holder[parents[at]]
+            level[at], holder[at] = from_above, holder[parent]
     return holder
 
 
-def _settle_leaf(number: int, spot: int, level: float, holder: int | None, wishes: Wishes, settled: Settled) -> None:
-    """Give one leaf what its request, its own limit and the water level allow, and note what holds it back."""
-    requested, minimum, weight = wishes.requested_kw[number], settled.given_kw[number], wishes.weight[number]
-    own_limit = minimum + settled.free_kw[spot]
-    top = min(requested, own_limit)
-    reached = top <= minimum or top <= weight * level * (1.0 + TIE)
-    if requested >= own_limit * (1.0 - TIE):
-        settled.level[spot] = top / weight if top else 0.0
-        settled.full[spot] = reached
-    if not reached:
-        settled.given_kw[number], settled.held_by[number] = max(minimum, weight * level), holder
-    elif requested <= top * (1.0 + TIE):
-        settled.given_kw[number] = requested
-    else:
-        settled.given_kw[number], settled.held_by[number] = top, spot
+def _settle_leaves(
+    members: list[int],
+    level: dict[int, float],
+    holder: dict[int, int | None],
+    parents: list[int],
+    wishes: Wishes,
+    settled: Settled,
+) -> dict[int, float]:
+    """Give each leaf what its request, its own limit and the water level allow, and note what holds it back.
+
+    Out: how much more than before went through each node that is a parent of leaves; 0 for the others.
+    """
+    spots, requested_kw, weights = wishes.spots, wishes.requested_kw, wishes.weight
+    given_kw, held_by, free_kw = settled.given_kw, settled.held_by, settled.free_kw
+    used_kw = dict.fromkeys(level, 0.0)
+    for number in members:
+        spot, requested, least = spots[number], requested_kw[number], given_kw[number]
+        parent = parents[spot]
+        top, water, own_limit = requested, weights[number] * level[parent], least + free_kw[spot]
+        if requested >= own_limit * _BELOW:
+            top = min(requested, own_limit)
+            settled.level[spot] = top / weights[number] if top else 0.0
+            settled.full[spot] = top <= least or top <= water * _ABOVE
+        if top > least and top > water * _ABOVE:
+            given = max(least, water)
+            held_by[number] = holder[parent]
+        elif requested <= top * _ABOVE:
+            given = requested
+        else:
+            given = top
+            held_by[number] = spot
+        given_kw[number] = given
+        used_kw[parent] += given - least
+    return used_kw

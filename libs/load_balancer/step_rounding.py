@@ -64,8 +64,8 @@ def to_whole_steps(
 
     for number in members:
         count, remainders[number] = _whole_and_rest(given_kw[number] / step_kw)
-        given_kw[number] = wishes.minimum_kw[number]
-        counts[number] = round(wishes.minimum_kw[number] / step_kw)
+        given_kw[number] = wishes.least_kw[number]
+        counts[number] = round(wishes.least_kw[number] / step_kw)
         while count > counts[number] and not grow(number, count):
             count -= 1
     waiting = sorted(members, key=lambda number: (-remainders[number], tree.ids[wishes.spots[number]]))

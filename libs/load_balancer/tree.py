@@ -9,18 +9,23 @@ a leaf itself, as its own single plug.
 `arrange` only notices that something is wrong, quickly; `faults.py` then says what.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import fsum, inf
 from operator import attrgetter
 from typing import Final
 
-from load_balancer.power_tree import MOST_KW, Limit, LimitSource, NodeKind, PowerNode, Strategy
+from load_balancer.power_tree import MOST_KW, LimitSource, NodeKind, PowerNode, Strategy
 
 LEAF_KINDS: Final = {
     Strategy.CONNECTOR: frozenset({NodeKind.CONNECTOR, NodeKind.CHARGE_POINT}),
     Strategy.CHARGER: frozenset({NodeKind.CHARGE_POINT}),
 }
+# Looked up, not called: a string in place of a member is accepted too, anything else is a KeyError, at a tenth of the time.
+KINDS: Final = {kind: kind for kind in NodeKind}
+SOURCES: Final = {source: source for source in LimitSource}
 SOURCE_RANK: Final = {source: rank for rank, source in enumerate(LimitSource)}
 
 _by_node_id = attrgetter("node_id")
@@ -51,35 +56,28 @@ class Tree:
 def arrange(nodes: Sequence[PowerNode], strategy: Strategy) -> Tree:
     """The rows as a `Tree`. Raises `UnusableError` (or what a wrongly typed row provokes) if they are none."""
     rows, parents, end = _depth_first(nodes)
-    limits = [smallest(row.limits) for row in rows]
-    base_load = [power(row.base_load_kw) for row in rows]
-    kinds = [NodeKind(row.kind) for row in rows]
-    leaves, below_leaves = _leaves(kinds, parents, LEAF_KINDS[strategy])
-    if any(below_leaves):
-        _fold(limits, base_load, parents, below_leaves)
-        kept = [i for i, below in enumerate(below_leaves) if not below]
-        place = {i: k for k, i in enumerate(kept)}
-        dropped_before = [0]
-        for below in below_leaves:
-            dropped_before.append(dropped_before[-1] + below)
-        rows, kinds = [rows[i] for i in kept], [kinds[i] for i in kept]
-        limits, base_load = [limits[i] for i in kept], [base_load[i] for i in kept]
-        parents = [place[parents[i]] if parents[i] >= 0 else -1 for i in kept]
-        end = [end[i] - dropped_before[end[i]] for i in kept]
-        leaves = [place[i] for i in leaves]
     ids = [row.node_id for row in rows]
-    if any(base_load):
-        base_load = [fsum(base_load[i : end[i]]) for i in range(len(ids))]
-    return Tree(
+    kinds = [KINDS[row.kind] for row in rows]
+    limit_kw, limit_source = _smallest_limits(rows)
+    base_load = [power(row.base_load_kw) for row in rows]
+    leaf_kinds = LEAF_KINDS[strategy]
+    candidates = [i for i, kind in enumerate(kinds) if kind in leaf_kinds]
+    leaves = [i for i, following in zip(candidates, [*candidates[1:], len(ids)], strict=True) if following >= end[i]]
+    tree = Tree(
         ids=ids,
         kinds=kinds,
         parents=parents,
         end=end,
-        limit_kw=[limit for limit, _ in limits],
-        limit_source=[source for _, source in limits],
+        limit_kw=limit_kw,
+        limit_source=limit_source,
         base_load_kw=base_load,
         leaf_at={ids[i]: i for i in leaves},
     )
+    if any(end[i] > i + 1 for i in leaves):
+        tree = _folded(tree)
+    if any(base_load):
+        tree.base_load_kw = [fsum(tree.base_load_kw[i:end]) for i, end in enumerate(tree.end)]
+    return tree
 
 
 def power(value: float) -> float:
@@ -89,49 +87,50 @@ def power(value: float) -> float:
     raise UnusableError
 
 
-def smallest(limits: Sequence[Limit]) -> tuple[float, LimitSource | None]:
-    """The limit that counts and its source; infinite and `None` if there is none. Equal ones: by the order of `LimitSource`."""
-    best_kw: float = inf
-    best_source: LimitSource | None = None
-    for limit in limits:
-        source = limit.source
-        rank = SOURCE_RANK[source]
-        if limit.value_kw is None:
-            continue
-        value = power(limit.value_kw)
-        if value < best_kw or (value == best_kw and best_source is not None and rank < SOURCE_RANK[best_source]):
-            best_kw, best_source = value, LimitSource(source)
-    return best_kw, best_source
+def _smallest_limits(rows: list[PowerNode]) -> tuple[list[float], list[LimitSource | None]]:
+    """For each row the limit that counts and its source; infinite and `None` where there is none.
+
+    Of equal ones the source that stands first in `LimitSource` is named.
+    """
+    limit_kw: list[float] = []
+    limit_source: list[LimitSource | None] = []
+    for row in rows:
+        best_kw: float = inf
+        best_source: LimitSource | None = None
+        for limit in row.limits:
+            value, source = limit.value_kw, SOURCES[limit.source]
+            if value is None:
+                continue
+            if not 0.0 <= value <= MOST_KW:
+                raise UnusableError
+            if value < best_kw or (value == best_kw and best_source and SOURCE_RANK[source] < SOURCE_RANK[best_source]):
+                best_kw, best_source = value + 0.0, source
+        limit_kw.append(best_kw)
+        limit_source.append(best_source)
+    return limit_kw, limit_source
 
 
 def _depth_first(nodes: Sequence[PowerNode]) -> tuple[list[PowerNode], list[int], list[int]]:
     """The rows in depth-first order, each one's parent's position (root: −1) and the position after its last descendant."""
-    rows = sorted(nodes, key=_by_node_id)
-    known = {row.node_id for row in rows}
-    below: dict[str, list[PowerNode]] = {}
-    roots: list[PowerNode] = []
-    for row in reversed(rows):
-        if row.parent_id is None:
-            roots.append(row)
-        elif row.parent_id in known:
-            below.setdefault(row.parent_id, []).append(row)
-        else:
-            raise UnusableError
-    if len(known) != len(rows) or len(roots) != 1 or not all(type(row.node_id) is str for row in rows):
+    below: defaultdict[str | None, list[PowerNode]] = defaultdict(list)
+    for row in sorted(nodes, key=_by_node_id, reverse=True):
+        below[row.parent_id].append(row)
+    waiting = below.pop(None, [])
+    ids = [row.node_id for row in nodes]
+    if len(waiting) != 1 or len(set(ids)) != len(ids) or not "".join(ids):  # joining finds an id that is not text
         raise UnusableError
     order: list[PowerNode] = []
     parents: list[int] = []
-    place: dict[str, int] = {}
-    waiting = roots
+    place: dict[str | None, int] = {None: -1}
     while waiting:
         row = waiting.pop()
-        parents.append(place[row.parent_id] if row.parent_id is not None else -1)
+        parents.append(place[row.parent_id])
         children = below.get(row.node_id)
         if children is not None:
             place[row.node_id] = len(order)
             waiting.extend(children)
         order.append(row)
-    if len(order) != len(rows):  # what the root does not reach hangs in a cycle
+    if len(order) != len(nodes):  # what the root does not reach is an orphan or hangs in a cycle
         raise UnusableError
     end = list(range(1, len(order) + 1))
     for i in range(len(order) - 1, 0, -1):
@@ -141,34 +140,35 @@ def _depth_first(nodes: Sequence[PowerNode]) -> tuple[list[PowerNode], list[int]
     return order, parents, end
 
 
-def _leaves(kinds: list[NodeKind], parents: list[int], leaf_kinds: frozenset[NodeKind]) -> tuple[list[int], list[bool]]:
-    """Positions of the leaves, and for each node whether it lies below one."""
-    above_leaf = [False] * len(kinds)
-    is_leaf = [False] * len(kinds)
-    for i in range(len(kinds) - 1, -1, -1):
-        if above_leaf[i] or kinds[i] in leaf_kinds:
-            is_leaf[i] = not above_leaf[i]
-            if i:
-                above_leaf[parents[i]] = True
-    below_leaf = [False] * len(kinds)
-    for i in range(1, len(kinds)):
-        below_leaf[i] = is_leaf[parents[i]] or below_leaf[parents[i]]
-    return [i for i, leaf in enumerate(is_leaf) if leaf], below_leaf
-
-
-def _fold(
-    limits: list[tuple[float, LimitSource | None]], base_load: list[float], parents: list[int], below_leaf: list[bool]
-) -> None:
-    """Give each leaf the base loads, and as a limit the sum of the limits, of what lies below it (in place).
+def _folded(tree: Tree) -> Tree:
+    """The tree without what lies below its leaves, each leaf having taken over its base load and the sum of its limits.
 
     Such a sum names the least physical of its sources, since that is why it is not the sum of the ratings.
     """
-    sums: dict[int, list[tuple[float, LimitSource | None]]] = {}
-    for i in range(len(parents) - 1, -1, -1):
-        if i in sums:
-            total = fsum([limit for limit, _ in sums[i]])
-            if total < limits[i][0]:
-                limits[i] = (total, max((source for _, source in sums[i] if source), key=SOURCE_RANK.__getitem__))
-        if below_leaf[i]:
-            base_load[parents[i]] += base_load[i]
-            sums.setdefault(parents[i], []).append(limits[i])
+    kept = [True] * len(tree.ids)
+    for leaf in tree.leaf_at.values():
+        for at in range(leaf, tree.end[leaf]):
+            kept[at] = at == leaf
+        tree.base_load_kw[leaf] = fsum(tree.base_load_kw[leaf : tree.end[leaf]])
+    below: defaultdict[int, list[int]] = defaultdict(list)
+    for at in range(len(kept) - 1, -1, -1):
+        if at in below:
+            total = fsum([tree.limit_kw[child] for child in below[at]])
+            if total < tree.limit_kw[at]:
+                sources = (tree.limit_source[child] for child in below[at])
+                tree.limit_kw[at] = total
+                tree.limit_source[at] = max((source for source in sources if source), key=SOURCE_RANK.__getitem__)
+        if not kept[at]:
+            below[tree.parents[at]].append(at)
+    place = list(accumulate(kept, initial=0))
+    stays = [at for at, keep in enumerate(kept) if keep]
+    return Tree(
+        ids=[tree.ids[at] for at in stays],
+        kinds=[tree.kinds[at] for at in stays],
+        parents=[place[tree.parents[at]] if at else -1 for at in stays],
+        end=[place[tree.end[at]] for at in stays],
+        limit_kw=[tree.limit_kw[at] for at in stays],
+        limit_source=[tree.limit_source[at] for at in stays],
+        base_load_kw=[tree.base_load_kw[at] for at in stays],
+        leaf_at={leaf: place[at] for leaf, at in tree.leaf_at.items()},
+    )

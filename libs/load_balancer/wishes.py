@@ -6,20 +6,22 @@ from datetime import datetime
 
 from load_balancer.policies import RULES, Policy
 from load_balancer.power_tree import MOST_KW, WEIGHTS, Demand
-from load_balancer.tree import Tree, UnusableError, power
+from load_balancer.tree import Tree, UnusableError
 
 
 @dataclass(slots=True)
 class Wishes:
     """Columns over the demands, in the order of the tree; `spots` are the leaves' positions in it.
 
-    `tiers` holds the numbers of the demands of each tier, first tier first. `weight` is 0 only where `requested_kw` is.
+    `least_kw` is the minimum as it is granted: `minimum_kw`, brought up to whole steps if there are any. `weight` is 0 only
+    where `requested_kw` is. `tiers` holds the numbers of the demands of each tier, first tier first.
     """
 
     demands: list[Demand]
     spots: list[int]
     requested_kw: list[float]
     minimum_kw: list[float]
+    least_kw: list[float]
     weight: list[float]
     tiers: list[list[int]]
 
@@ -36,15 +38,17 @@ def read_wishes(tree: Tree, demands: Sequence[Demand], policy: Policy) -> Wishes
     least_weight, most_weight = WEIGHTS
     for demand in ordered:
         if not (
-            least_weight <= demand.weight <= most_weight
+            0.0 <= demand.requested_kw <= MOST_KW
+            and 0.0 <= demand.min_kw <= MOST_KW
+            and least_weight <= demand.weight <= most_weight
             and -MOST_KW <= demand.priority <= MOST_KW
             and (demand.arrived_at is None or is_aware(demand.arrived_at))
             and (demand.departs_at is None or is_aware(demand.departs_at))
             and (demand.without_power_since is None or is_aware(demand.without_power_since))
         ):
             raise UnusableError
-    requested = [power(demand.requested_kw) for demand in ordered]
-    minimum = [power(demand.min_kw) for demand in ordered]
+    requested = [demand.requested_kw + 0.0 for demand in ordered]
+    minimum = [demand.min_kw + 0.0 for demand in ordered]
     rule = RULES[policy]
     weight = [demand.weight for demand in ordered] if rule.weight is None else [rule.weight(demand) for demand in ordered]
     if rule.tier is None:
@@ -54,7 +58,7 @@ def read_wishes(tree: Tree, demands: Sequence[Demand], policy: Policy) -> Wishes
         for number, demand in enumerate(ordered):
             members.setdefault(rule.tier(demand), []).append(number)
         tiers = [members[key] for key in sorted(members)]  # pyright: ignore[reportArgumentType]
-    return Wishes(ordered, spots, requested, minimum, weight, tiers)
+    return Wishes(ordered, spots, requested, minimum, minimum, weight, tiers)
 
 
 def is_aware(moment: datetime) -> bool:
