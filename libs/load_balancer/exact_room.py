@@ -6,7 +6,7 @@ afterwards is `allocated_kw + base_load_kw <= limit_kw` in floats, so the room o
 more than its limit. With `slack`, a sum counts as fitting although it is that share above the limit.
 """
 
-from math import ceil, inf, ulp
+from math import ceil, inf, nextafter, ulp
 from typing import Final
 
 from load_balancer.tree import Tree
@@ -26,7 +26,7 @@ class ExactRoom:
     def __init__(self, tree: Tree, slack: float = 0.0) -> None:
         self._parents = tree.parents
         self._left = [
-            None if limit == inf else max(0, _largest_sum(limit * (1.0 + slack)) - units(base))
+            None if limit == inf else _room(limit * (1.0 + slack), base)
             for limit, base in zip(tree.limit_kw, tree.base_load_kw, strict=True)
         ]
 
@@ -53,6 +53,13 @@ class ExactRoom:
         """What is left under a node, in kW; infinite if it has no limit."""
         left = self._left[at]
         return inf if left is None else left / _WHOLE
+
+
+def _room(limit_kw: float, base_load_kw: float) -> int:
+    """The largest sum, in units, that added to `base_load_kw` as a float is no more than `limit_kw`."""
+    left = max(0, _largest_sum(limit_kw) - units(base_load_kw))
+    left_kw = left / _WHOLE
+    return _largest_sum(left_kw if int(left_kw * _SCALE) <= left else nextafter(left_kw, 0.0))
 
 
 def _largest_sum(limit_kw: float) -> int:

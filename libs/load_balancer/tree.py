@@ -62,7 +62,7 @@ def arrange(nodes: Sequence[PowerNode], strategy: Strategy) -> Tree:
     base_load = [power(row.base_load_kw) for row in rows]
     leaf_kinds = LEAF_KINDS[strategy]
     candidates = [i for i, kind in enumerate(kinds) if kind in leaf_kinds]
-    leaves = [i for i, following in zip(candidates, [*candidates[1:], len(ids)], strict=True) if following >= end[i]]
+    leaves = [i for i, following in zip(candidates, [*candidates[1:], len(ids)], strict=False) if following >= end[i]]
     tree = Tree(
         ids=ids,
         kinds=kinds,
