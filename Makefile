@@ -1,0 +1,50 @@
+# `make` alone lists the targets. Everything here also works without make: the recipes are one line each.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench up migrate contracts format faults lock
+PYTHON := .venv/bin/python
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## set up, then run an example site with simulated gateways; Ctrl-C ends all of it
+	@deploy/dev/setup demo
+	@exec .venv/bin/depotgrid up --demo $(ARGS)
+
+test: ## set up, then run every test against real services
+	@deploy/dev/setup test
+	@exec $(PYTHON) -m pytest $(ARGS)
+
+check: ## style, types and import rules
+	@deploy/dev/setup python
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m pyright
+	.venv/bin/lint-imports
+
+bench: ## measure speed, one table and build/bench.json
+	@deploy/dev/setup test
+	@exec $(PYTHON) -m bench $(ARGS)
+
+faults: ## the fault matrix at full size
+	@deploy/dev/setup test
+	@FAULTS=full exec $(PYTHON) -m pytest -m faults $(ARGS)
+
+up: ## run everything on this machine; ARGS="--port 8080 --data-dir DIR …"
+	@deploy/dev/setup demo
+	@exec .venv/bin/depotgrid up $(ARGS)
+
+migrate: ## bring the database of DEPOTGRID_DATABASE_URL to the newest migration
+	@deploy/dev/setup python
+	@exec .venv/bin/depotgrid db migrate $(ARGS)
+
+contracts: ## write anew what is generated from the code
+	@deploy/dev/setup python
+	$(PYTHON) -m service_runtime.settings > docs/settings.md
+
+format: ## format the code and sort its imports
+	@deploy/dev/setup python
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+lock: ## resolve dependencies anew into requirements.lock (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock

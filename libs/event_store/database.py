@@ -1,0 +1,104 @@
+"""Connections to PostgreSQL: one pool per process, acting as the service's role.
+
+The role `depotgrid_service` may insert into and read `event_store`, and neither update nor delete there. Whoever logs in acts
+under it from the first statement on, so that the limit holds also for a database owner's login.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+SERVICE_ROLE = "depotgrid_service"
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""What says that the database and not the data is at fault; the same work may succeed later."""
+
+
+class DatabaseFault(Exception):
+    """The database can not be used; the message is one line that says why and what to do, without any secret."""
+
+
+async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_size: int = 8) -> Pool:
+    """Connect as the service's role; raises `DatabaseFault` if that is not possible.
+
+    `jsonb` comes and goes as Python values; the session's time zone is UTC.
+    """
+    try:
+        return await asyncpg.create_pool(
+            url,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=5,
+            command_timeout=60,
+            init=prepare_connection,
+            server_settings={
+                "application_name": application_name,
+                "role": SERVICE_ROLE,
+                "timezone": "UTC",
+                "jit": "off",
+            },
+        )
+    except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as fault:
+        raise DatabaseFault(
+            f"the database at {address(url)} has no role {SERVICE_ROLE}: run `depotgrid db migrate` first"
+        ) from fault
+    except asyncpg.InsufficientPrivilegeError as fault:
+        raise DatabaseFault(f"the login may not act as {SERVICE_ROLE}: GRANT {SERVICE_ROLE} TO the login ({fault})") from fault
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
+        reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+        raise DatabaseFault(
+            f"cannot use the database at {address(url)}: {reason}; check DEPOTGRID_DATABASE_URL and that PostgreSQL is up"
+        ) from fault
+
+
+async def connect(url: str, application_name: str) -> Connection:
+    """One connection of its own, outside a pool, for LISTEN; raises what asyncpg raises."""
+    connection = await asyncpg.connect(
+        url,
+        timeout=5,
+        server_settings={"application_name": application_name, "role": SERVICE_ROLE, "timezone": "UTC"},
+    )
+    await prepare_connection(connection)
+    return connection
+
+
+async def prepare_connection(connection: Connection) -> None:
+    """Let `jsonb` and `json` be Python values on this connection."""
+    for name in ("jsonb", "json"):
+        await connection.set_type_codec(name, encoder=_to_json, decoder=msgspec.json.decode, schema="pg_catalog", format="text")
+
+
+def address(url: str) -> str:
+    """Host, port and database of a URL: what may be shown of it."""
+    return url.rpartition("@")[2] if "@" in url else url.partition("://")[2]
+
+
+def _to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,126 @@
+"""The event store of a process: what a use case may do in one transaction, and what it may read.
+
+`PostgresEventStore` is the real one; `event_store.memory.InMemoryEventStore` is its twin for tests and simulations, and passes
+the same tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Protocol
+
+from event_store import append, controller_health, dead_letters, follow, read, remediation
+from event_store.append import Appended
+from event_store.database import Connection, Pool
+from event_store.dead_letters import DeadLetter, DeadLetterFilter
+from event_store.read import Position, StoredEvent
+from event_store.remediation import RemediationEntry
+from microgrid.circuit_capacity import ControllerHealth
+from microgrid.events import Event
+
+
+class StoreTransaction(Protocol):
+    """What belongs together: all of it is stored when the transaction ends, or none."""
+
+    async def append(self, events: Sequence[Event]) -> Appended: ...
+    async def put_dead_letters(self, letters: Sequence[DeadLetter]) -> None: ...
+    async def put_remediation(self, entries: Sequence[RemediationEntry]) -> None: ...
+    async def settle_remediation(self, applied: Sequence[tuple[str, str, str]]) -> None: ...
+    async def lock_health(self, sensor_action_ids: Sequence[str]) -> dict[str, ControllerHealth]: ...
+    async def lock_overdue(self, now: datetime, limit: int) -> list[ControllerHealth]: ...
+    async def save_health(self, healths: Sequence[ControllerHealth]) -> None: ...
+
+
+class EventStore(Protocol):
+    """Transactions, and reads outside of them."""
+
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]: ...
+    async def append(self, events: Sequence[Event]) -> Appended:
+        """A transaction that only appends."""
+        ...
+
+    async def settle_remediation(self, applied: Sequence[tuple[str, str, str]]) -> None: ...
+    async def latest_of(self, subjects: Sequence[str]) -> dict[str, StoredEvent]: ...
+    async def history_of(self, subject: str, limit: int) -> list[StoredEvent]: ...
+    async def follow(self, after: Position, limit: int) -> list[StoredEvent]: ...
+    async def outbox_positions(self) -> list[tuple[str, int | None, str | None]]:
+        """What waits to be published, in order: stream, event position, dead letter id."""
+        ...
+
+    async def list_dead_letters(self, wanted: DeadLetterFilter, limit: int) -> list[DeadLetter]: ...
+    async def list_remediation(self, depot_id: str, limit: int) -> list[RemediationEntry]: ...
+
+
+class PostgresTransaction:
+    """A transaction on one connection. The caller began it and ends it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def append(self, events: Sequence[Event]) -> Appended:
+        return await append.append_events(self.connection, events)
+
+    async def put_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        await dead_letters.put_dead_letters(self.connection, letters)
+
+    async def put_remediation(self, entries: Sequence[RemediationEntry]) -> None:
+        await remediation.put_remediation(self.connection, entries)
+
+    async def settle_remediation(self, applied: Sequence[tuple[str, str, str]]) -> None:
+        await remediation.settle_remediation(self.connection, applied)
+
+    async def lock_health(self, sensor_action_ids: Sequence[str]) -> dict[str, ControllerHealth]:
+        return await controller_health.lock_health(self.connection, sensor_action_ids)
+
+    async def lock_overdue(self, now: datetime, limit: int) -> list[ControllerHealth]:
+        return await controller_health.lock_overdue(self.connection, now, limit=limit)
+
+    async def save_health(self, healths: Sequence[ControllerHealth]) -> None:
+        await controller_health.save_health(self.connection, healths)
+
+
+class PostgresEventStore:
+    """The event store in PostgreSQL, on a pool of connections."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[StoreTransaction]:
+        async with self.pool.acquire() as connection, connection.transaction():
+            yield PostgresTransaction(connection)
+
+    async def append(self, events: Sequence[Event]) -> Appended:
+        return await append.append_events(self.pool, events)
+
+    async def settle_remediation(self, applied: Sequence[tuple[str, str, str]]) -> None:
+        await remediation.settle_remediation(self.pool, applied)
+
+    async def latest_of(self, subjects: Sequence[str]) -> dict[str, StoredEvent]:
+        async with self.pool.acquire() as connection:
+            return await read.latest_of(connection, subjects)
+
+    async def history_of(self, subject: str, limit: int) -> list[StoredEvent]:
+        async with self.pool.acquire() as connection:
+            return await read.history_of(connection, subject, limit=limit)
+
+    async def follow(self, after: Position, limit: int) -> list[StoredEvent]:
+        async with self.pool.acquire() as connection:
+            return await follow.follow(connection, after, limit=limit)
+
+    async def outbox_positions(self) -> list[tuple[str, int | None, str | None]]:
+        rows = await self.pool.fetch(
+            "SELECT stream_id, event_position, dead_letter_id::text AS dead_letter_id FROM event_outbox "
+            "ORDER BY transaction_id, outbox_position"
+        )
+        return [(row["stream_id"], row["event_position"], row["dead_letter_id"]) for row in rows]
+
+    async def list_dead_letters(self, wanted: DeadLetterFilter, limit: int) -> list[DeadLetter]:
+        async with self.pool.acquire() as connection:
+            return await dead_letters.list_dead_letters(connection, wanted, limit=limit)
+
+    async def list_remediation(self, depot_id: str, limit: int) -> list[RemediationEntry]:
+        async with self.pool.acquire() as connection:
+            return await remediation.list_remediation(connection, depot_id, limit=limit)

@@ -1,0 +1,382 @@
+"""Take in a batch of packets: decide what becomes of each, and store all of it in one transaction.
+
+A batch goes through two stages. `prepare` decodes, authorises and routes; it is pure work on the directory of sites and touches
+no database, so the next batch can be prepared while the one before commits. `store` decides what depends on stored state (the
+charging capacity of circuits), and writes events, outbox rows, dead letters and remediation entries together. When it returns,
+every packet of the batch has ended in stored events, in a dead letter, as a duplicate of one of these, or as ignored; so the
+caller may acknowledge the batch to its broker, and only then.
+
+A batch whose transaction fails on its data is split in halves until the culprit is alone; its neighbours are stored, and it
+becomes a dead letter of stage `APPLY`. Faults of the infrastructure are the caller's to try again: nothing was stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from event_store.append import Appended
+from event_store.database import UNREACHABLE
+from event_store.dead_letters import BODY_LIMIT, DeadLetter, dead_letter_id
+from event_store.remediation import RemediationEntry
+from event_store.store import EventStore, StoreTransaction
+from microgrid import circuit_capacity
+from microgrid.circuit_capacity import ControllerHealth
+from microgrid.directory import NotAuthorised, SiteDirectory
+from microgrid.events import CONTROLLER_HEARTBEAT_LOST, Event, utc_text
+from microgrid.reporting import APPLIED, DUPLICATE, IGNORED, CapacityStep, Ignored, Refused, Reported, Step, report
+from microgrid.routing import REMEDIATION
+from sensor_packet.decode import decode
+from sensor_packet.packet import ClaimedIdentity, Packet, Refusal
+
+DATA_FAULTS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+"""What says that a packet's own content can not be stored; another try would fail the same way."""
+
+STORED = "STORED"
+DEAD_LETTERED = "DEAD_LETTERED"
+
+
+class RawPacket(msgspec.Struct, frozen=True, gc=False):
+    """A packet as it arrived. `partition` and `offset` are Kafka's; `headers` are text for people, `trace_id` is W3C."""
+
+    body: bytes
+    source: str
+    topic: str
+    claimed: ClaimedIdentity
+    received_at: datetime
+    key: bytes | None = None
+    partition: int | None = None
+    offset: int | None = None
+    headers: Mapping[str, str] = {}
+    trace_id: str | None = None
+
+
+class PreparedPacket(msgspec.Struct, frozen=True, gc=False):
+    """A packet decided as far as that goes without stored state. `refusal` is set when the whole of it is refused."""
+
+    raw: RawPacket
+    packet: Packet | None
+    depot_id: str | None
+    steps: Sequence[Step]
+    refusal: Refusal | None
+    letter: DeadLetter | None
+
+
+class ActionOutcome(msgspec.Struct, frozen=True):
+    """What one action of one measurand came to, in the words of the HTTP interface."""
+
+    measurand: str | None
+    action: str | None
+    outcome: str
+    code: str | None = None
+    event_id: str | None = None
+
+
+class PacketOutcome(msgspec.Struct, frozen=True):
+    """What a packet came to: `STORED`, `DUPLICATE`, `IGNORED` or `DEAD_LETTERED`, and each action of it."""
+
+    summary: str
+    code: str | None
+    actions: Sequence[ActionOutcome]
+
+
+class BatchOutcome(msgspec.Struct):
+    """Counts of one stored batch: packets by source and summary, dead letters and remediation by code, heartbeats lost."""
+
+    packets: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter[tuple[str, str]])
+    dead_letters: Counter[str] = msgspec.field(default_factory=Counter[str])
+    remediations: Counter[str] = msgspec.field(default_factory=Counter[str])
+    heartbeats_lost: int = 0
+
+    def add(self, other: BatchOutcome) -> None:
+        """Count another batch in."""
+        self.packets.update(other.packets)
+        self.dead_letters.update(other.dead_letters)
+        self.remediations.update(other.remediations)
+        self.heartbeats_lost += other.heartbeats_lost
+
+
+class Ingest:
+    """The use case, with what it needs: where to store, who is who, how far ahead a sender's clock may be, in seconds."""
+
+    def __init__(
+        self, store: EventStore, directory: SiteDirectory, clock: Callable[[], datetime], max_ahead_s: float = 300.0
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._clock = clock
+        self._max_ahead_s = max_ahead_s
+
+    def prepare(self, raw: RawPacket) -> PreparedPacket:
+        """Decode, authorise and route one packet; no body makes this raise."""
+        packet = decode(raw.body, received_at=raw.received_at, claimed=raw.claimed, max_ahead_s=self._max_ahead_s)
+        if isinstance(packet, Refusal):
+            letter = _letter(raw, packet.code, packet.stage, packet.detail, packet.gateway_id, packet.device_id, None, ())
+            return PreparedPacket(raw, None, None, (), packet, letter)
+        plan = self._directory.authorise(packet.gateway_id, packet.device_id)
+        if isinstance(plan, NotAuthorised):
+            refusal = Refusal(plan.code, "AUTHORISE", "", plan.detail, packet.gateway_id, packet.device_id)
+            letter = _letter(raw, plan.code, "AUTHORISE", plan.detail, packet.gateway_id, packet.device_id, plan.depot_id, ())
+            return PreparedPacket(raw, packet, plan.depot_id, (), refusal, letter)
+        metadata: dict[str, object] = {"source": raw.source, "received_at": utc_text(raw.received_at)}
+        if raw.trace_id is not None:
+            metadata["trace_id"] = raw.trace_id
+        steps = report(packet, plan, raw.received_at, metadata)
+        failed = [step for step in steps if isinstance(step, Refused)]
+        return PreparedPacket(
+            raw,
+            packet,
+            plan.depot_id,
+            steps,
+            None,
+            _letter_of_failed_actions(raw, packet, plan.depot_id, failed) if failed else None,
+        )
+
+    async def store(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
+        """Store a batch; raises what says that the database can not do it now, and then has stored nothing of it."""
+        try:
+            return await self._store_together(batch)
+        except UNREACHABLE:
+            raise
+        except DATA_FAULTS as fault:
+            if len(batch) == 1:
+                return await self._store_together([_unstorable(batch[0], fault)])
+        middle = len(batch) // 2
+        outcome = await self.store(batch[:middle])
+        outcome.add(await self.store(batch[middle:]))
+        return outcome
+
+    async def _store_together(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
+        now = self._clock()
+        letters = [_failed_at(prepared.letter, now) for prepared in batch if prepared.letter is not None]
+        capacity_steps = [step for prepared in batch for step in prepared.steps if isinstance(step, CapacityStep)]
+        decided: dict[int, circuit_capacity.CapacityDecision] = {}
+        if not letters and not capacity_steps:
+            events = _events_of(batch, decided)
+            appended = await self._store.append(events)
+            if appended.open_remediation:
+                await self._store.settle_remediation(_applied(batch, decided))
+            return _outcome(batch, decided, appended)
+        async with self._store.transaction() as transaction:
+            if capacity_steps:
+                decided = await _decide_capacities(transaction, capacity_steps, now)
+            appended = await transaction.append(_events_of(batch, decided))
+            await transaction.put_dead_letters(letters)
+            if appended.open_remediation:
+                await transaction.settle_remediation(_applied(batch, decided))
+            await transaction.put_remediation(_remediation_entries(batch, now))
+        return _outcome(batch, decided, appended)
+
+
+def packet_outcome(prepared: PreparedPacket, new_ids: frozenset[str] | None) -> PacketOutcome:
+    """What became of one packet without capacity steps, by the ids that were new (None: all)."""
+    if prepared.refusal is not None:
+        return PacketOutcome(DEAD_LETTERED, prepared.refusal.code, ())
+    actions = [_action_outcome(step, new_ids) for step in prepared.steps if not isinstance(step, CapacityStep)]
+    return PacketOutcome(_summary(prepared, {}, new_ids, set()), None, actions)
+
+
+async def _decide_capacities(
+    transaction: StoreTransaction, steps: Sequence[CapacityStep], now: datetime
+) -> dict[int, circuit_capacity.CapacityDecision]:
+    """Decide capacity steps in order, on locked health rows; keyed by the step's identity."""
+    healths = await transaction.lock_health([step.action.sensor_action_id or "" for step in steps])
+    touched: dict[str, ControllerHealth] = {}
+    decided: dict[int, circuit_capacity.CapacityDecision] = {}
+    for step in steps:
+        key = step.action.sensor_action_id or ""
+        health = touched.get(key) or healths.get(key) or circuit_capacity.new_health(step)
+        decision = circuit_capacity.decide(health, step, now)
+        decided[id(step)] = decision
+        touched[key] = decision.health
+    await transaction.save_health([health for key, health in touched.items() if healths.get(key) != health])
+    return decided
+
+
+def _events_of(batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision]) -> list[Event]:
+    events: list[Event] = []
+    for prepared in batch:
+        for step in prepared.steps:
+            if isinstance(step, Reported):
+                events.append(step.event)
+            elif isinstance(step, CapacityStep):
+                decision = decided[id(step)]
+                events.extend(decision.transitions)
+                if decision.reported is not None:
+                    events.append(decision.reported.event)
+    return events
+
+
+def _applied(
+    batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision]
+) -> list[tuple[str, str, str]]:
+    """(device, measurand, action) of everything that applied, each once, in a fixed order so that two batches never deadlock."""
+    applied: set[tuple[str, str, str]] = set()
+    for prepared in batch:
+        if prepared.packet is None:
+            continue
+        for step in prepared.steps:
+            reported = decided[id(step)].reported if isinstance(step, CapacityStep) else step
+            if isinstance(reported, Reported) and reported.outcome == APPLIED:
+                applied.add((prepared.packet.device_id, reported.measurand, reported.action))
+    return sorted(applied)
+
+
+def _remediation_entries(batch: Sequence[PreparedPacket], now: datetime) -> list[RemediationEntry]:
+    return [
+        RemediationEntry(
+            prepared.depot_id or "",
+            prepared.packet.device_id,
+            step.measurand or "",
+            step.action or "",
+            step.code,
+            step.candidates,
+            now,
+            now,
+            1,
+        )
+        for prepared in batch
+        if prepared.packet is not None
+        for step in prepared.steps
+        if isinstance(step, Refused) and step.outcome == REMEDIATION
+    ]
+
+
+def _outcome(
+    batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision], appended: Appended
+) -> BatchOutcome:
+    outcome = BatchOutcome()
+    seen: set[str] = set()
+    for prepared in batch:
+        outcome.packets[(prepared.raw.source, _summary(prepared, decided, appended.new_ids, seen))] += 1
+        if prepared.letter is not None:
+            outcome.dead_letters[prepared.letter.reason_code] += 1
+            for step in prepared.steps:
+                if isinstance(step, Refused) and step.outcome == REMEDIATION:
+                    outcome.remediations[step.code] += 1
+    for decision in decided.values():
+        outcome.heartbeats_lost += sum(event.event_type == CONTROLLER_HEARTBEAT_LOST for event in decision.transitions)
+    return outcome
+
+
+def _summary(
+    prepared: PreparedPacket,
+    decided: Mapping[int, circuit_capacity.CapacityDecision],
+    new_ids: frozenset[str] | None,
+    seen: set[str],
+) -> str:
+    if prepared.letter is not None:
+        return DEAD_LETTERED
+    summary = IGNORED
+    for step in prepared.steps:
+        if isinstance(step, CapacityStep):
+            decision = decided.get(id(step))
+            event = decision.reported.event if decision is not None and decision.reported is not None else None
+        else:
+            event = step.event if isinstance(step, Reported) else None
+        if event is None:
+            continue
+        if new_ids is None:
+            return STORED
+        if event.event_id in new_ids and event.event_id not in seen:
+            seen.add(event.event_id)
+            summary = STORED
+        elif summary == IGNORED:
+            summary = DUPLICATE
+    return summary
+
+
+def _action_outcome(step: Reported | Refused | Ignored, new_ids: frozenset[str] | None) -> ActionOutcome:
+    if isinstance(step, Reported):
+        is_new = new_ids is None or step.event.event_id in new_ids
+        return ActionOutcome(step.measurand, step.action, step.outcome if is_new else DUPLICATE, event_id=step.event.event_id)
+    if isinstance(step, Refused):
+        return ActionOutcome(step.measurand, step.action, step.outcome, step.code)
+    return ActionOutcome(step.measurand, None, IGNORED)
+
+
+def _letter_of_failed_actions(raw: RawPacket, packet: Packet, depot_id: str, failed: Sequence[Refused]) -> DeadLetter:
+    first = failed[0]
+    stage = "VALIDATE" if first.action is None else "ROUTE"
+    actions = [
+        {"pointer": step.pointer, "measurand": step.measurand, "action": step.action, "code": step.code}
+        if step.action is not None
+        else {"pointer": step.pointer, "measurand": step.measurand, "code": step.code}
+        for step in failed
+    ]
+    return _letter(raw, first.code, stage, first.detail, packet.gateway_id, packet.device_id, depot_id, actions)
+
+
+def _letter(
+    raw: RawPacket,
+    code: str,
+    stage: str,
+    detail: str,
+    gateway_id: str | None,
+    device_id: str | None,
+    depot_id: str | None,
+    failed_actions: Sequence[Mapping[str, object]],
+) -> DeadLetter:
+    return DeadLetter(
+        dead_letter_id=dead_letter_id(raw.source, raw.topic, raw.key, raw.partition, raw.offset, raw.body),
+        first_failed_at=raw.received_at,
+        last_failed_at=raw.received_at,
+        attempts=1,
+        status="PENDING",
+        reason_code=code,
+        stage=stage,
+        detail=printable(detail),
+        source=raw.source,
+        topic=printable(raw.topic),
+        partition=raw.partition,
+        offset=raw.offset,
+        key=raw.key,
+        headers={printable(name): printable(value) for name, value in raw.headers.items()},
+        body=raw.body[:BODY_LIMIT],
+        body_length=len(raw.body),
+        body_sha256=hashlib.sha256(raw.body).hexdigest(),
+        received_at=raw.received_at,
+        depot_id=depot_id,
+        gateway_id=gateway_id,
+        device_id=device_id,
+        failed_actions=failed_actions,
+        trace_id=raw.trace_id,
+    )
+
+
+def printable(text: str) -> str:
+    """Text that PostgreSQL and JSON can hold: U+0000 and lone surrogates as escapes."""
+    return text.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
+
+
+def _failed_at(letter: DeadLetter, now: datetime) -> DeadLetter:
+    return msgspec.structs.replace(letter, first_failed_at=now, last_failed_at=now)
+
+
+def _unstorable(prepared: PreparedPacket, fault: Exception) -> PreparedPacket:
+    """The packet that broke its batch's transaction, as a dead letter that says what the database said."""
+    raw, packet = prepared.raw, prepared.packet
+    reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+    letter = _letter(
+        raw,
+        "NOT_STORABLE",
+        "APPLY",
+        f"the database refused its content: {reason}",
+        packet.gateway_id if packet else raw.claimed.gateway_id,
+        packet.device_id if packet else raw.claimed.device_id,
+        prepared.depot_id,
+        (),
+    )
+    return PreparedPacket(raw, packet, prepared.depot_id, (), None, letter)

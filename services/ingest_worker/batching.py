@@ -1,0 +1,210 @@
+"""Collect packets, hand them over in batches, acknowledge after the commit.
+
+There is no timer to wait for: a batch is whatever arrived while the one before committed, up to `batch_max`. While a batch
+commits, the next is prepared in small portions, between which the sockets are read. Order is kept: one batch commits at a time,
+and acknowledgements go out in the order of arrival.
+
+When the database can not take a batch, nothing is acknowledged and nothing dead-lettered: the same batch is tried again with a
+jittered backoff, for ever. Packets that arrive meanwhile are held up to a bound of packets and bytes; sources ask `is_full` and
+stop reading there, so that the backlog stays in the broker and not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Protocol
+
+import structlog
+
+from service_runtime.metrics import IngestMetrics
+from site_operations.ingest import BatchOutcome, Ingest, PreparedPacket, RawPacket
+
+_PORTION = 100
+"""Packets prepared without a look at the sockets: about 3 ms."""
+_FIRST_BACKOFF_S = 0.05
+_LONGEST_BACKOFF_S = 2.0
+
+log = structlog.get_logger("ingest_worker.batching")
+
+
+class Source(Protocol):
+    """Who handed packets over and acknowledges them."""
+
+    name: str
+
+    def stored(self, tokens: Sequence[object]) -> None:
+        """These packets are stored, in the order of their arrival: they may be acknowledged now."""
+        ...
+
+    def has_room(self) -> None:
+        """The pipeline takes packets again after it was full."""
+        ...
+
+
+_Waiting = tuple[Source, object, RawPacket, float]
+_Prepared = tuple[Source, object, PreparedPacket, float]
+"""Who handed it over, what it wants back, the packet, and when it arrived by `perf_counter`."""
+
+
+class Pipeline:
+    """One per worker, shared by its sources. `run` is the task that works; the rest is called from the same event loop."""
+
+    def __init__(self, ingest: Ingest, metrics: IngestMetrics, *, batch_max: int, max_packets: int, max_bytes: int) -> None:
+        self._ingest = ingest
+        self._metrics = metrics
+        self._batch_max = batch_max
+        self._max_packets = max_packets
+        self._max_bytes = max_bytes
+        self._waiting: deque[_Waiting] = deque()
+        self._prepared: list[_Prepared] = []
+        self._storing: list[_Prepared] = []
+        self._packets_in_hand = 0
+        self._bytes_in_hand = 0
+        self._was_full = False
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sources: list[Source] = []
+        self.trouble: str | None = None
+        """Why the database does not take the batch in hand, while it does not."""
+
+    def add_source(self, source: Source) -> None:
+        """Make a source known, so that it hears of room and its packets are watched."""
+        self._sources.append(source)
+        self._metrics.watch(
+            source.name,
+            in_flight=lambda: float(sum(1 for one in self._in_hand() if one is source)),
+            unacknowledged_age_s=self.unacknowledged_age_s,
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the bound of packets or bytes in hand is reached."""
+        return self._packets_in_hand >= self._max_packets or self._bytes_in_hand >= self._max_bytes
+
+    def put(self, source: Source, token: object, raw: RawPacket) -> None:
+        """Take a packet. `token` comes back to the source when the packet is stored."""
+        self._waiting.append((source, token, raw, perf_counter()))
+        self._packets_in_hand += 1
+        self._bytes_in_hand += len(raw.body)
+        if not self._arrived.is_set():
+            self._arrived.set()
+            self._idle.clear()
+
+    def forget_waiting(self) -> None:
+        """Drop what is not being stored yet: it was not acknowledged, so its broker sends it again."""
+        for entry in self._waiting:
+            self._release(entry[2])
+        for entry in self._prepared:
+            self._release(entry[2].raw)
+        self._waiting.clear()
+        self._prepared.clear()
+
+    def unacknowledged_age_s(self) -> float:
+        """Seconds since the oldest packet in hand arrived; 0 when there is none."""
+        for held in (self._storing, self._prepared, self._waiting):
+            if held:
+                return perf_counter() - held[0][3]
+        return 0.0
+
+    async def wait_until_idle(self) -> None:
+        """Return when nothing is in hand."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Work until cancelled. Cancelling leaves what is in hand unacknowledged."""
+        while True:
+            await self._arrived.wait()
+            self._prepare_portion()
+            while self._prepared:
+                batch, self._prepared = self._prepared, []
+                await self._store_while_preparing(batch)
+            if not self._waiting:
+                self._arrived.clear()
+                self._idle.set()
+
+    async def _store_while_preparing(self, batch: list[_Prepared]) -> None:
+        self._storing = batch
+        storing = asyncio.create_task(self._store(batch), name="store")
+        try:
+            while not storing.done():
+                if len(self._prepared) >= self._batch_max:
+                    await asyncio.wait({storing})
+                elif self._waiting:
+                    self._prepare_portion()
+                    await asyncio.sleep(0)
+                else:
+                    self._arrived.clear()
+                    arrival = asyncio.create_task(self._arrived.wait(), name="arrival")
+                    await asyncio.wait({storing, arrival}, return_when=asyncio.FIRST_COMPLETED)
+                    arrival.cancel()
+            storing.result()
+        finally:
+            storing.cancel()
+        if not self._prepared:
+            self._prepare_portion()
+
+    def _prepare_portion(self) -> None:
+        waiting, prepared, prepare = self._waiting, self._prepared, self._ingest.prepare
+        for _ in range(min(_PORTION, len(waiting), self._batch_max - len(prepared))):
+            source, token, raw, since = waiting.popleft()
+            prepared.append((source, token, prepare(raw), since))
+
+    async def _store(self, batch: list[_Prepared]) -> None:
+        started = perf_counter()
+        outcome = await self._store_until_stored([entry[2] for entry in batch])
+        commit_s = perf_counter() - started
+        self._storing = []
+        by_source: dict[str, tuple[Source, list[object]]] = {}
+        for source, token, prepared, _ in batch:
+            self._release(prepared.raw)
+            by_source.setdefault(source.name, (source, []))[1].append(token)
+        for source, tokens in by_source.values():
+            source.stored(tokens)
+        self._count(outcome, batch, commit_s)
+        if self._was_full and self._packets_in_hand < self._max_packets // 2 and self._bytes_in_hand < self._max_bytes // 2:
+            self._was_full = False
+            for source in self._sources:
+                source.has_room()
+
+    async def _store_until_stored(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                outcome = await self._ingest.store(batch)
+            except Exception as fault:  # whatever it is, an unstored batch must not be acknowledged
+                self.trouble = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+                self._metrics.count_retry()
+                log.warning("batch not stored, trying again", packets=len(batch), reason=self.trouble, in_s=round(backoff_s, 2))
+                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+                backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
+            else:
+                self.trouble = None
+                return outcome
+
+    def note_full(self) -> None:
+        """A source stopped reading because the pipeline is full: it hears when there is room."""
+        self._was_full = True
+
+    def _release(self, raw: RawPacket) -> None:
+        self._packets_in_hand -= 1
+        self._bytes_in_hand -= len(raw.body)
+
+    def _in_hand(self) -> list[Source]:
+        return [entry[0] for held in (self._storing, self._prepared, self._waiting) for entry in held]
+
+    def _count(self, outcome: BatchOutcome, batch: Sequence[_Prepared], commit_s: float) -> None:
+        duration_s = perf_counter() - batch[0][3]
+        by_source: dict[str, dict[str, int]] = {}
+        for (source, summary), packets in outcome.packets.items():
+            by_source.setdefault(source, {})[summary] = packets
+        for source, outcomes in by_source.items():
+            self._metrics.count_batch(source, outcomes, duration_s=duration_s, commit_s=commit_s)
+        self._metrics.count_dead_letters(outcome.dead_letters)
+        self._metrics.count_remediations(outcome.remediations)
+        if outcome.heartbeats_lost:
+            self._metrics.count_heartbeat_losses(outcome.heartbeats_lost)

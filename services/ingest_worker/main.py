@@ -1,0 +1,248 @@
+"""The ingest worker's wiring: settings in, a FastStream application with its sources behind one pipeline out.
+
+Start: database, configuration of all sites, HTTP for probes, then the sources. Stop (SIGTERM): take no more, commit what is in
+hand, acknowledge, disconnect, within 5 s; a second signal leaves at once, which costs nothing but work done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+
+import structlog
+import uuid_utils
+import uvloop
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faststream import FastStream
+from prometheus_client import CollectorRegistry
+
+from event_store.database import DatabaseFault, Pool, connect, open_pool
+from event_store.store import PostgresEventStore
+from ingest_worker.batching import Pipeline
+from ingest_worker.kafka_source import KafkaSource
+from ingest_worker.mqtt_source import MqttSource
+from microgrid.directory import SiteDirectory
+from service_runtime.health import ListenError, health_app, serve
+from service_runtime.logs import configure_logging
+from service_runtime.metrics import IngestMetrics
+from service_runtime.settings import Need, Settings, load_settings
+from site_operations.ingest import Ingest
+from site_operations.sweep_heartbeats import sweep_heartbeats
+from site_registry.change_feed import ChangeFollower
+
+log = structlog.get_logger("ingest_worker")
+
+_SWEEP_S = 0.5
+_DRAIN_S = 3.5
+_RETRY_S = 1.0
+_KAFKA_PROBE_S = 2.0
+
+
+class Worker:
+    """One ingest worker, built from settings; `run` is its life."""
+
+    def __init__(self, settings: Settings, pool: Pool, metrics: IngestMetrics) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._metrics = metrics
+        self._store = PostgresEventStore(pool)
+        self._directory = SiteDirectory()
+        self._follower = ChangeFollower(self._directory)
+        self._loaded = asyncio.Event()
+        self.pipeline = Pipeline(
+            Ingest(self._store, self._directory, _now, settings.max_clock_ahead_s),
+            metrics,
+            batch_max=settings.batch_max,
+            max_packets=settings.in_hand_max_packets,
+            max_bytes=settings.in_hand_max_bytes,
+        )
+        self._mqtt: MqttSource | None = None
+        self._kafka: KafkaSource | None = None
+        holder = f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}"
+        if settings.mqtt_url is not None:
+            self._mqtt = MqttSource(
+                settings.mqtt_url,
+                settings.mqtt_client_id,
+                settings.mqtt_session_expiry_s,
+                self.pipeline,
+                pool,
+                holder,
+                _now,
+            )
+            self.pipeline.add_source(self._mqtt)
+        if settings.kafka_bootstrap_servers is not None:
+            self._kafka = KafkaSource(
+                settings.kafka_bootstrap_servers, settings.kafka_group_id, self.pipeline, _now, settings.batch_max
+            )
+            self.pipeline.add_source(self._kafka)
+        self._tasks: list[asyncio.Task[None]] = []
+        brokers = (self._kafka.broker,) if self._kafka is not None else ()
+        self.app = _Application(
+            *brokers,
+            logger=None,
+            on_startup=[self._start],
+            on_shutdown=[self._stop_taking],
+            after_shutdown=[self._finish],
+        )
+
+    async def readiness(self) -> Sequence[str]:
+        """Why no progress is made; a standby that could take over is ready."""
+        reasons: list[str] = []
+        if not self._loaded.is_set():
+            reasons.append("the configuration of the sites is not loaded yet")
+        if self.pipeline.trouble is not None:
+            reasons.append(f"the database does not take packets: {self.pipeline.trouble}")
+        age_s = self.pipeline.unacknowledged_age_s()
+        if age_s > self._settings.unacknowledged_age_limit_s:
+            reasons.append(f"the oldest packet in hand waits since {age_s:.0f} s")
+        if self._mqtt is not None and self._mqtt.trouble is not None:
+            reasons.append(self._mqtt.trouble)
+        return reasons
+
+    async def _start(self) -> None:
+        self._leave_at_second_signal()
+        async with self._pool.acquire() as connection:
+            await self._follower.load_all(connection)
+        self._loaded.set()
+        log.info("configuration loaded", depots=len(self._directory))
+        self._spawn(self.pipeline.run(), "pipeline")
+        self._spawn(self._follow_changes(), "site-changes")
+        self._spawn(self._sweep(), "heartbeat-sweep")
+        if self._mqtt is not None:
+            self._spawn(self._mqtt.run(), "mqtt")
+        if self._kafka is not None:
+            await _wait_for_kafka(self._kafka.bootstrap_servers)
+
+    async def _stop_taking(self) -> None:
+        log.info("stopping: committing what is in hand")
+        if self._mqtt is not None:
+            self._mqtt.stop_taking()
+
+    async def _finish(self) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await self.pipeline.wait_until_idle()
+        except TimeoutError:
+            log.warning("not all in hand could be committed; the broker sends the rest again")
+        if self._mqtt is not None:
+            await self._mqtt.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _follow_changes(self) -> None:
+        url = self._settings.database_url or ""
+        while True:
+            connection = None
+            try:
+                connection = await connect(url, "depotgrid-ingest-changes")
+                await self._follower.follow(connection)
+            except Exception as fault:  # the feed must come back from anything
+                log.warning("not following configuration changes, trying again", reason=str(fault) or type(fault).__name__)
+                await asyncio.sleep(_RETRY_S)
+            finally:
+                if connection is not None:
+                    connection.terminate()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                lost = await sweep_heartbeats(self._store, self._directory, _now())
+            except Exception as fault:  # the next sweep finds what this one left
+                log.warning("heartbeats not swept", reason=str(fault) or type(fault).__name__)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if lost:
+                self._metrics.count_heartbeat_losses(lost)
+                log.warning("controller heartbeats lost", controllers=lost)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._on_task_end)
+        self._tasks.append(task)
+
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.critical(
+                "a part of the worker died, leaving so that it is started again", part=task.get_name(), exc_info=task.exception()
+            )
+            os._exit(1)
+
+    def _leave_at_second_signal(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def leave(*_: object) -> None:
+            os._exit(1)
+
+        def first() -> None:
+            self.app.exit()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, leave)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, first)
+
+
+class _Application(FastStream):
+    """A FastStream application that may also have no broker of FastStream's own: MQTT comes by our source."""
+
+    async def _start_broker(self) -> None:
+        if self.brokers:
+            await super()._start_broker()
+
+
+async def _wait_for_kafka(bootstrap_servers: str) -> None:
+    """Return when Kafka answers; say so while it does not."""
+    told = False
+    while True:
+        probe = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers.split(","), request_timeout_ms=int(_KAFKA_PROBE_S * 1000))
+        try:
+            await probe.start()
+        except (KafkaError, OSError) as fault:
+            if not told:
+                log.warning("waiting for Kafka", servers=bootstrap_servers, reason=str(fault))
+            told = True
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return
+        finally:
+            await probe.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - a worker owns its clock
+
+
+async def _run(settings: Settings) -> int:
+    registry = CollectorRegistry()
+    pool = await open_pool(settings.database_url or "", "depotgrid-ingest")
+    try:
+        worker = Worker(settings, pool, IngestMetrics(registry))
+        async with serve(health_app(registry, worker.readiness), settings.http_host, settings.http_port) as port:
+            log.info("ingest worker up", probes=f"http://{settings.http_host}:{port}/readyz")
+            await worker.app.run()
+    finally:
+        pool.terminate()
+    return 0
+
+
+def run() -> int:
+    """Run until a signal; 0 after an orderly stop, 1 with one line when the start fails, 2 for wrong settings."""
+    settings = load_settings(need=(Need.DATABASE, Need.PACKET_SOURCE))
+    if not isinstance(settings, Settings):
+        for fault in settings:
+            sys.stderr.write(f"depotgrid ingest: {fault.line()}\n")
+        return 2
+    configure_logging("depotgrid-ingest", level=settings.log_level, style=settings.log_format)
+    try:
+        return uvloop.run(_run(settings))
+    except (DatabaseFault, ListenError) as fault:
+        sys.stderr.write(f"depotgrid ingest: {fault}\n")
+        return 1
