@@ -101,10 +101,9 @@ def _smallest_limits(rows: list[PowerNode]) -> tuple[list[float], list[LimitSour
             value, source = limit.value_kw, SOURCES[limit.source]
             if value is None:
                 continue
-            if not 0.0 <= value <= MOST_KW:
-                raise UnusableError
+            value = power(value)
             if value < best_kw or (value == best_kw and best_source and SOURCE_RANK[source] < SOURCE_RANK[best_source]):
-                best_kw, best_source = value + 0.0, source
+                best_kw, best_source = value, source
         limit_kw.append(best_kw)
         limit_source.append(best_source)
     return limit_kw, limit_source

@@ -80,4 +80,6 @@ def _fill_mixed(rises: list[Rise], free_kw: float) -> tuple[float, list[Rise]]:
     # Minima stay apart, since they begin to rise at levels of their own; who never rises adds nothing further up.
     plain = fsum([weight for _, weight, _, _, minimum in rising if not minimum])
     lifted = [(level, weight, weight * level - minimum, start, minimum) for _, weight, _, start, minimum in rising if minimum]
-    return level, [*met, (level, plain, plain * level, 0.0, 0.0), *lifted]
+    if plain:
+        lifted.append((level, plain, plain * level, 0.0, 0.0))
+    return level, met + lifted

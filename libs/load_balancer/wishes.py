@@ -50,7 +50,8 @@ def read_wishes(tree: Tree, demands: Sequence[Demand], policy: Policy) -> Wishes
     requested = [demand.requested_kw + 0.0 for demand in ordered]
     minimum = [demand.min_kw + 0.0 for demand in ordered]
     rule = RULES[policy]
-    weight = [demand.weight for demand in ordered] if rule.weight is None else [rule.weight(demand) for demand in ordered]
+    own_weight = [demand.weight + 0.0 for demand in ordered]
+    weight = own_weight if rule.weight is None else [rule.weight(demand) for demand in ordered]
     if rule.tier is None:
         tiers = [list(range(len(ordered)))]
     else:

@@ -117,10 +117,14 @@ def test_splitting_a_node_into_a_chain_of_itself_changes_nothing(
         chain = [replace(old, node_id="zz", base_load_kw=0.0), replace(old, parent_id="zz")]
         nodes = [row for node in site.nodes for row in (chain if node is old else [node])]
     else:
-        # The lower half takes the children; a leaf stays the lower half itself.
+        # The lower half takes the children and the base load; a leaf stays the lower half itself.
         assume(old.kind is not NodeKind.CHARGE_POINT)
-        lower = PowerNode("zz", old.node_id, old.kind, old.limits)
-        nodes = [replace(node, parent_id="zz") if node.parent_id == old.node_id else node for node in site.nodes] + [lower]
+        upper = replace(old, base_load_kw=0.0)
+        lower = PowerNode("zz", old.node_id, old.kind, old.limits, old.base_load_kw)
+        others = [
+            replace(node, parent_id="zz") if node.parent_id == old.node_id else node for node in site.nodes if node is not old
+        ]
+        nodes = [upper, lower, *others]
     before = allocated(allocate(site.nodes, site.demands, policy=policy, step_kw=step))
     after = allocated(allocate(nodes, site.demands, policy=policy, step_kw=step))
     assert before.outcome == after.outcome
