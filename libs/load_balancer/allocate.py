@@ -44,7 +44,7 @@ from load_balancer.report import report
 from load_balancer.settled import Settled
 from load_balancer.step_rounding import round_up, to_whole_steps, usable_step
 from load_balancer.tree import Tree, UnusableError, arrange
-from load_balancer.water_level import TIE, Rise, fill
+from load_balancer.water_level import TIE, Rises, fill
 from load_balancer.wishes import Wishes, read_wishes
 
 _BELOW: Final = 1.0 - TIE
@@ -104,6 +104,7 @@ def _nothing_given(tree: Tree, wishes: Wishes) -> Settled:
         free_kw=free_kw.copy(),
         level=[0.0 if free == 0.0 else inf for free in free_kw],
         full=[free == 0.0 for free in free_kw],
+        rises=Rises(wishes.weight),
     )
 
 
@@ -145,23 +146,26 @@ def _saturation_levels(
     members: list[int], above: list[int], parents: list[int], wishes: Wishes, settled: Settled
 ) -> dict[int, float]:
     """Bottom-up: the level at which each of the nodes `above` the leaves is full; infinite where they never fill it."""
-    rises: dict[int, list[Rise]] = {at: [] for at in above}
-    rises[-1] = []  # what goes on rising above the root holds nobody back
-    spots, requested_kw, weights = wishes.spots, wishes.requested_kw, wishes.weight
-    given_kw, free_kw = settled.given_kw, settled.free_kw
+    below: dict[int, list[int]] = {at: [] for at in above}
+    below[-1] = []  # what goes on rising above the root holds nobody back
+    spots, requested_kw, rises = wishes.spots, wishes.requested_kw, settled.rises
+    given_kw, free_kw, weight, full_at, gain_kw = settled.given_kw, settled.free_kw, rises.weight, rises.full_at, rises.gain_kw
     minima = False
     for number in members:
-        spot, top, weight, least = spots[number], requested_kw[number], weights[number], given_kw[number]
+        spot, top, least = spots[number], requested_kw[number], given_kw[number]
         if top > least + free_kw[spot]:
             top = least + free_kw[spot]
-        if least:
-            minima = True
         if top > least:
-            rises[parents[spot]].append((top / weight, weight, top - least, least / weight, least))
+            full_at[number] = top / weight[number]
+            gain_kw[number] = top - least
+            below[parents[spot]].append(number)
+            if least:
+                minima = True
+                rises.starts_at[number], rises.minimum_kw[number] = least / weight[number], least
     level: dict[int, float] = {}
     for at in reversed(above):
-        level[at], seen_from_above = fill(rises.pop(at), free_kw[at], minima)
-        rises[parents[at]].extend(seen_from_above)
+        level[at], seen_from_above = fill(below[at], rises, free_kw[at], minima)
+        below[parents[at]] += seen_from_above
     return level
 
 

@@ -5,15 +5,16 @@ minimum `m` and most `r`, the part above its minimum is `clamp(w·t, m, r) − m
 slope `w`, full at `t = r / w`. The node is full at the level where these parts together reach `free`, its capacity without
 the minima. Seen from above the node, no leaf in it rises beyond that level.
 
-A leaf is a `Rise`; a full node hands its still rising leaves upwards as one `Rise` that ends at the node's level, so work
-shrinks on the way up. Edge cases: less asked for than there is: the level is infinite. Exactly as much (to `TIE`): the level
-of the last leaf to be met, so nobody is curtailed by a rounding error. Nothing free: level 0.
+A node that is full hands its still rising leaves upwards as one rise that ends at the node's level, so work shrinks on the way
+up. Edge cases: less asked for than there is: the level is infinite. Exactly as much (to `TIE`): the level of the last leaf to
+be met, so nobody is curtailed by a rounding error. Nothing free: level 0.
 
 Precision: a level is reckoned from sums of positive numbers (`fsum` for those that count), never by adding and subtracting
 along the way, so weights of very different size do no harm.
 """
 
 from bisect import bisect_left
+from dataclasses import dataclass, field
 from itertools import accumulate
 from math import fsum, inf
 from typing import Final
@@ -21,65 +22,91 @@ from typing import Final
 TIE: Final = 1e-11
 """Two powers or levels this close, relatively, are one: far above rounding errors, far below the promised 1e-9."""
 
-Rise = tuple[float, float, float, float, float]
-"""`(full_at, weight, gain_kw, starts_at, minimum_kw)`: levels at which it stops and starts to rise, and by how much it rises.
 
-Without a minimum, `starts_at` and `minimum_kw` are 0.
-"""
+@dataclass(slots=True)
+class Rises:
+    """What rises, in columns: the leaves by their number, then what full nodes hand upwards.
 
-
-def fill(rises: list[Rise], free_kw: float, minima: bool) -> tuple[float, list[Rise]]:
-    """The level at which `rises` fill `free_kw`, and the rises as the nodes above see them.
-
-    In: the rises below one node (sorted in place), its capacity without minima, whether any rise has a minimum. Out: the
-    level in kW per weight, infinite if they never fill it.
+    It rises from level `starts_at` to level `full_at` with slope `weight`, by `gain_kw` in all, on top of `minimum_kw`; without
+    a minimum it starts at 0. (Columns, because an object for each would be most of the time of a large site.)
     """
-    most_kw = fsum([rise[2] for rise in rises])
+
+    weight: list[float]
+    full_at: list[float] = field(init=False)
+    gain_kw: list[float] = field(init=False)
+    starts_at: list[float] = field(init=False)
+    minimum_kw: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.weight)
+        self.weight = self.weight.copy()
+        self.full_at, self.gain_kw = [0.0] * count, [0.0] * count
+        self.starts_at, self.minimum_kw = [0.0] * count, [0.0] * count
+
+    def add(self, weight: float, full_at: float, minimum_kw: float = 0.0, starts_at: float = 0.0) -> int:
+        """One more rise; its number."""
+        self.weight.append(weight)
+        self.full_at.append(full_at)
+        self.gain_kw.append(weight * full_at - minimum_kw)
+        self.starts_at.append(starts_at)
+        self.minimum_kw.append(minimum_kw)
+        return len(self.weight) - 1
+
+
+def fill(numbers: list[int], rises: Rises, free_kw: float, minima: bool) -> tuple[float, list[int]]:
+    """The level at which the rises `numbers` fill `free_kw`, and the rises that the nodes above see.
+
+    In: the rises below one node (sorted in place), its capacity without minima, whether any rise has a minimum. Out: the level
+    in kW per unit of weight, infinite if they never fill it.
+    """
+    gain_kw = rises.gain_kw
+    most_kw = fsum([gain_kw[number] for number in numbers])
     if most_kw < free_kw * (1.0 - TIE):
-        return inf, rises
+        return inf, numbers
     if most_kw <= free_kw * (1.0 + TIE):
-        return max((rise[0] for rise in rises), default=0.0), rises
-    rises.sort()
-    return _fill_mixed(rises, free_kw) if minima else _fill_plain(rises, free_kw)
+        return max((rises.full_at[number] for number in numbers), default=0.0), numbers
+    numbers.sort(key=rises.full_at.__getitem__)
+    return _fill_mixed(numbers, rises, free_kw) if minima else _fill_plain(numbers, rises, free_kw)
 
 
-def _fill_plain(rises: list[Rise], free_kw: float) -> tuple[float, list[Rise]]:
+def _fill_plain(numbers: list[int], rises: Rises, free_kw: float) -> tuple[float, list[int]]:
     """Nobody has a minimum: find the first rise that is not met in full, by running sums over the sorted rises."""
-    full_at, weights, gains, _, _ = zip(*rises, strict=True)
-    met_before = list(accumulate(gains, initial=0.0))
-    rising_from = list(accumulate(reversed(weights)))
+    full_at, weights, gains = rises.full_at, rises.weight, rises.gain_kw
+    met_before = list(accumulate([gains[number] for number in numbers], initial=0.0))
+    rising_from = list(accumulate([weights[number] for number in reversed(numbers)]))
     rising_from.reverse()
-    first = bisect_left(range(len(rises) - 1), free_kw, key=lambda i: met_before[i] + full_at[i] * rising_from[i])
-    weight = fsum(weights[first:])
-    level = (free_kw - fsum(gains[:first])) / weight
+    first = bisect_left(range(len(numbers) - 1), free_kw, key=lambda i: met_before[i] + full_at[numbers[i]] * rising_from[i])
+    met = numbers[:first]
+    weight = fsum([weights[number] for number in numbers[first:]])
+    level = (free_kw - fsum([gains[number] for number in met])) / weight
     # Rounding may carry the quotient a hair outside the interval that was found.
-    level = min(max(level, full_at[first - 1] if first else 0.0), full_at[first])
-    return level, [*rises[:first], (level, weight, weight * level, 0.0, 0.0)]
+    level = min(max(level, full_at[met[-1]] if met else 0.0), full_at[numbers[first]])
+    met.append(rises.add(weight, level))
+    return level, met
 
 
-def _fill_mixed(rises: list[Rise], free_kw: float) -> tuple[float, list[Rise]]:
+def _fill_mixed(numbers: list[int], rises: Rises, free_kw: float) -> tuple[float, list[int]]:
     """Some have a minimum: find the interval between neighbouring bends in which the parts reach `free_kw`."""
+    full_at, starts_at, weights = rises.full_at, rises.starts_at, rises.weight
+    gains, minima = rises.gain_kw, rises.minimum_kw
 
     def gained(level: float) -> float:
         return fsum(
-            [
-                gain if level >= full_at else weight * level - minimum if level > starts_at else 0.0
-                for full_at, weight, gain, starts_at, minimum in rises
-            ]
+            [gains[n] if level >= full_at[n] else weights[n] * level - minima[n] if level > starts_at[n] else 0.0 for n in numbers]
         )
 
-    bends = sorted({0.0, *(rise[0] for rise in rises), *(rise[3] for rise in rises)})
+    bends = sorted({0.0, *(full_at[n] for n in numbers), *(starts_at[n] for n in numbers)})
     above = bisect_left(range(1, len(bends) - 1), free_kw, key=lambda i: gained(bends[i])) + 1
     low, high = bends[above - 1], bends[above]
-    met = [rise for rise in rises if rise[0] <= low]
-    rising = [rise for rise in rises if rise[0] > low and rise[3] <= low]
+    seen_from_above = [n for n in numbers if full_at[n] <= low]
+    rising = [n for n in numbers if full_at[n] > low and starts_at[n] <= low]
     level = low  # only with nothing free does nobody rise here
     if rising:
-        target = free_kw - fsum([rise[2] for rise in met]) + fsum([rise[4] for rise in rising])
-        level = min(max(target / fsum([rise[1] for rise in rising]), low), high)
+        target = free_kw - fsum([gains[n] for n in seen_from_above]) + fsum([minima[n] for n in rising])
+        level = min(max(target / fsum([weights[n] for n in rising]), low), high)
     # Minima stay apart, since they begin to rise at levels of their own; who never rises adds nothing further up.
-    plain = fsum([weight for _, weight, _, _, minimum in rising if not minimum])
-    lifted = [(level, weight, weight * level - minimum, start, minimum) for _, weight, _, start, minimum in rising if minimum]
+    plain = [n for n in rising if not minima[n]]
     if plain:
-        lifted.append((level, plain, plain * level, 0.0, 0.0))
-    return level, met + lifted
+        seen_from_above.append(rises.add(fsum([weights[n] for n in plain]), level))
+    seen_from_above += [rises.add(weights[n], level, minima[n], starts_at[n]) for n in rising if minima[n]]
+    return level, seen_from_above
