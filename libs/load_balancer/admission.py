@@ -18,24 +18,24 @@ from load_balancer.wishes import Wishes
 _HAS_POWER: Final = datetime.max.replace(tzinfo=UTC)
 
 
-def admit(tree: Tree, wishes: Wishes, room: ExactRoom) -> dict[int, int | None]:
+def admit(tree: Tree, wishes: Wishes, room: ExactRoom) -> dict[int, int]:
     """Set the minima of the admitted aside in `room`.
 
-    Out: the numbers of the demands not admitted, each with the position of the nearest node that lacked the room, or `None`
+    Out: the numbers of the demands not admitted, each with the position of the nearest node that lacked the room, or −1
     where the minimum is above the request.
     """
-    refused: dict[int, int | None] = {}
+    refused: dict[int, int] = {}
     for tier in wishes.tiers:
         candidates = [number for number in tier if wishes.least_kw[number] > 0.0]
         candidates.sort(key=lambda number: _turn(tree, wishes, number))
         for number in candidates:
             minimum = wishes.least_kw[number]
             if minimum > wishes.requested_kw[number]:
-                refused[number] = None
+                refused[number] = -1
                 continue
             spot, amount = wishes.spots[number], units(minimum)
             lacking = room.shortage(spot, amount)
-            if lacking is None:
+            if lacking < 0:
                 room.take(spot, amount)
             else:
                 refused[number] = lacking

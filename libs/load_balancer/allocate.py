@@ -75,7 +75,7 @@ def allocate(
     except (UnusableError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
         return rejected(nodes, demands, strategy, policy, step_kw)
     settled = _nothing_given(tree, wishes)
-    refused: dict[int, int | None] = {}
+    refused: dict[int, int] = {}
     room: ExactRoom | None = None
     if step_kw is not None or any(wishes.least_kw):
         room = ExactRoom(tree, slack=0.0 if step_kw is not None else TIE)
@@ -100,7 +100,7 @@ def _nothing_given(tree: Tree, wishes: Wishes) -> Settled:
         free_kw = [max(0.0, limit - base) for limit, base in zip(free_kw, tree.base_load_kw, strict=True)]
     return Settled(
         given_kw=[0.0] * len(wishes.spots),
-        held_by=[None] * len(wishes.spots),
+        held_by=[-1] * len(wishes.spots),
         free_kw=free_kw.copy(),
         level=[0.0 if free == 0.0 else inf for free in free_kw],
         full=[free == 0.0 for free in free_kw],
@@ -108,7 +108,7 @@ def _nothing_given(tree: Tree, wishes: Wishes) -> Settled:
     )
 
 
-def _set_minima_aside(tree: Tree, wishes: Wishes, refused: dict[int, int | None], settled: Settled) -> None:
+def _set_minima_aside(tree: Tree, wishes: Wishes, refused: dict[int, int], settled: Settled) -> None:
     """Give every admitted leaf its minimum, out of what is free under it and under every node above."""
     aside_kw = [0.0] * len(tree.ids)
     for number, (spot, minimum) in enumerate(zip(wishes.spots, wishes.least_kw, strict=True)):
@@ -169,12 +169,10 @@ def _saturation_levels(
     return level
 
 
-def _smallest_on_the_way_up(
-    above: list[int], level: dict[int, float], parents: list[int], settled: Settled
-) -> dict[int, int | None]:
+def _smallest_on_the_way_up(above: list[int], level: dict[int, float], parents: list[int], settled: Settled) -> dict[int, int]:
     """Top-down: lower each node's level to the smallest on its way to the root. Out: which node that level comes from."""
     level[-1] = inf
-    holder: dict[int, int | None] = {-1: None}
+    holder = {-1: -1}
     for at in above:
         own, parent = level[at], parents[at]
         from_above = level[parent]
@@ -191,7 +189,7 @@ def _smallest_on_the_way_up(
 def _settle_leaves(
     members: list[int],
     level: dict[int, float],
-    holder: dict[int, int | None],
+    holder: dict[int, int],
     parents: list[int],
     wishes: Wishes,
     settled: Settled,

@@ -4,10 +4,11 @@ Lists are sorted by identifier, reason codes by their precedence, so equal input
 """
 
 from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 from load_balancer.power_tree import LimitSource, NodeKind
 
@@ -81,13 +82,55 @@ class NodeAllocation(NamedTuple):
     saturation_level: float | None
 
 
+class NodeRows(Sequence[NodeAllocation]):
+    """The node rows, made when they are first read: a caller that only wants the leaves' power does not wait for them.
+
+    To the reader a tuple; `make` gives that tuple and is called once.
+    """
+
+    __slots__ = ("_make", "_rows")
+
+    def __init__(self, make: Callable[[], tuple[NodeAllocation, ...]]) -> None:
+        self._make: Callable[[], tuple[NodeAllocation, ...]] | None = make
+        self._rows: tuple[NodeAllocation, ...] = ()
+
+    def _read(self) -> tuple[NodeAllocation, ...]:
+        make = self._make
+        if make is not None:
+            self._rows = make()
+            self._make = None
+        return self._rows
+
+    @overload
+    def __getitem__(self, index: int) -> NodeAllocation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[NodeAllocation, ...]: ...
+    def __getitem__(self, index: int | slice) -> NodeAllocation | tuple[NodeAllocation, ...]:
+        return self._read()[index]
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __iter__(self) -> Iterator[NodeAllocation]:
+        return iter(self._read())
+
+    def __eq__(self, other: object) -> bool:
+        return self._read() == (other._read() if isinstance(other, NodeRows) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+
 @dataclass(frozen=True, slots=True)
 class Allocated:
     """A usable input's result. `leaves` and `nodes` are sorted by id; `reason_codes[0]` is the primary reason."""
 
     outcome: Outcome
     leaves: tuple[LeafAllocation, ...]
-    nodes: tuple[NodeAllocation, ...]
+    nodes: NodeRows
     reason_codes: tuple[ReasonCode, ...]
 
     def leaf(self, leaf_id: str) -> LeafAllocation | None:

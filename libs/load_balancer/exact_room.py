@@ -30,15 +30,15 @@ class ExactRoom:
             for limit, base in zip(tree.limit_kw, tree.base_load_kw, strict=True)
         ]
 
-    def shortage(self, spot: int, amount: int) -> int | None:
-        """The node nearest to `spot`, itself included, under which `amount` more does not fit; `None` if it fits under all."""
+    def shortage(self, spot: int, amount: int) -> int:
+        """The node nearest to `spot`, itself included, under which `amount` more does not fit; −1 if it fits under all."""
         at = spot
         while at >= 0:
             left = self._left[at]
             if left is not None and left < amount:
                 return at
             at = self._parents[at]
-        return None
+        return -1
 
     def take(self, spot: int, amount: int) -> None:
         """Use `amount` under `spot` and every node above it."""

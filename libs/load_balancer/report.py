@@ -13,7 +13,7 @@ from math import fsum, inf
 from operator import itemgetter
 from typing import Final
 
-from load_balancer.allocation import LIMIT_REASON, Allocated, LeafAllocation, NodeAllocation, Outcome, ReasonCode
+from load_balancer.allocation import LIMIT_REASON, Allocated, LeafAllocation, NodeAllocation, NodeRows, Outcome, ReasonCode
 from load_balancer.settled import Settled
 from load_balancer.tree import Tree
 from load_balancer.water_level import TIE
@@ -32,7 +32,7 @@ def in_precedence(codes: Iterable[ReasonCode]) -> tuple[ReasonCode, ...]:
     return tuple(sorted(set(codes), key=PRECEDENCE.__getitem__))
 
 
-def report(tree: Tree, wishes: Wishes, settled: Settled, refused: dict[int, int | None], rounded_off: set[int]) -> Allocated:
+def report(tree: Tree, wishes: Wishes, settled: Settled, refused: dict[int, int], rounded_off: set[int]) -> Allocated:
     """The result, given who was refused admission and who lost something to rounding."""
     overloaded = {
         at for at, (limit, base) in enumerate(zip(tree.limit_kw, tree.base_load_kw, strict=True)) if base > limit * (1.0 + TIE)
@@ -44,14 +44,19 @@ def report(tree: Tree, wishes: Wishes, settled: Settled, refused: dict[int, int 
         told.add(ReasonCode.BASE_LOAD_EXCEEDS_LIMIT)
     if rounded_off:
         told.add(ReasonCode.STEP_ROUNDING)
-    return Allocated(outcome, _leaf_rows(tree, wishes, settled, reasons), _node_rows(tree, wishes, settled), in_precedence(told))
+    return Allocated(
+        outcome,
+        _leaf_rows(tree, wishes, settled, reasons),
+        NodeRows(partial(_node_rows, tree, wishes, settled)),
+        in_precedence(told),
+    )
 
 
 def _reasons(
     tree: Tree,
     wishes: Wishes,
     settled: Settled,
-    refused: dict[int, int | None],
+    refused: dict[int, int],
     rounded_off: set[int],
     overloaded: set[int],
 ) -> list[ReasonCode | None]:
@@ -59,7 +64,7 @@ def _reasons(
     reason_at = [LIMIT_REASON[kind] for kind in tree.kinds]
     for at in overloaded:
         reason_at[at] = ReasonCode.BASE_LOAD_EXCEEDS_LIMIT
-    reasons = [None if holder is None else reason_at[holder] for holder in settled.held_by]
+    reasons: list[ReasonCode | None] = list(map([*reason_at, None].__getitem__, settled.held_by))
     for number, lacking in refused.items():
         if lacking not in overloaded and wishes.requested_kw[number] > 0.0:
             reasons[number] = ReasonCode.MINIMUM_POWER_NOT_ADMITTED
@@ -69,13 +74,14 @@ def _reasons(
 
 
 def _leaf_rows(tree: Tree, wishes: Wishes, settled: Settled, reasons: list[ReasonCode | None]) -> tuple[LeafAllocation, ...]:
+    # Nobody (−1) is found in the `None` that stands last.
     rows = zip(
-        [tree.ids[spot] for spot in wishes.spots],
+        map(tree.ids.__getitem__, wishes.spots),
         settled.given_kw,
         wishes.requested_kw,
         wishes.minimum_kw,
-        [None if holder is None else tree.ids[holder] for holder in settled.held_by],
-        [None if holder is None else tree.limit_source[holder] for holder in settled.held_by],
+        map([*tree.ids, None].__getitem__, settled.held_by),
+        map([*tree.limit_source, None].__getitem__, settled.held_by),
         reasons,
         strict=True,
     )
@@ -96,7 +102,7 @@ def _node_rows(tree: Tree, wishes: Wishes, settled: Settled) -> tuple[NodeAlloca
             demand[at] = fsum(wishes.requested_kw[first:last])
     rows = zip(
         tree.ids,
-        [tree.ids[parent] if parent >= 0 else None for parent in tree.parents],
+        map([*tree.ids, None].__getitem__, tree.parents),
         tree.kinds,
         allocated,
         tree.base_load_kw,

@@ -56,7 +56,7 @@ def to_whole_steps(
     def grow(number: int, count: int) -> bool:
         wanted, spot = steps_kw(count, step_kw), wishes.spots[number]
         more = units(wanted) - units(given_kw[number])
-        if wanted > wishes.requested_kw[number] or room.shortage(spot, more) is not None:
+        if wanted > wishes.requested_kw[number] or room.shortage(spot, more) >= 0:
             return False
         room.take(spot, more)
         given_kw[number], counts[number] = wanted, count
