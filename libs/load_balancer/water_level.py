@@ -59,8 +59,7 @@ def fill(numbers: list[int], rises: Rises, free_kw: float, minima: bool) -> tupl
     In: the rises below one node (sorted in place), its capacity without minima, whether any rise has a minimum. Out: the level
     in kW per unit of weight, infinite if they never fill it.
     """
-    gain_kw = rises.gain_kw
-    most_kw = fsum([gain_kw[number] for number in numbers])
+    most_kw = fsum(map(rises.gain_kw.__getitem__, numbers))
     if most_kw < free_kw * (1.0 - TIE):
         return inf, numbers
     if most_kw <= free_kw * (1.0 + TIE):
@@ -71,18 +70,18 @@ def fill(numbers: list[int], rises: Rises, free_kw: float, minima: bool) -> tupl
 
 def _fill_plain(numbers: list[int], rises: Rises, free_kw: float) -> tuple[float, list[int]]:
     """Nobody has a minimum: find the first rise that is not met in full, by running sums over the sorted rises."""
-    full_at, weights, gains = rises.full_at, rises.weight, rises.gain_kw
-    met_before = list(accumulate([gains[number] for number in numbers], initial=0.0))
-    rising_from = list(accumulate([weights[number] for number in reversed(numbers)]))
+    full_at = list(map(rises.full_at.__getitem__, numbers))
+    weights = list(map(rises.weight.__getitem__, numbers))
+    gains = list(map(rises.gain_kw.__getitem__, numbers))
+    met_before = list(accumulate(gains, initial=0.0))
+    rising_from = list(accumulate(reversed(weights)))
     rising_from.reverse()
-    first = bisect_left(range(len(numbers) - 1), free_kw, key=lambda i: met_before[i] + full_at[numbers[i]] * rising_from[i])
-    met = numbers[:first]
-    weight = fsum([weights[number] for number in numbers[first:]])
-    level = (free_kw - fsum([gains[number] for number in met])) / weight
+    first = bisect_left(range(len(numbers) - 1), free_kw, key=lambda i: met_before[i] + full_at[i] * rising_from[i])
+    weight = fsum(weights[first:])
+    level = (free_kw - fsum(gains[:first])) / weight
     # Rounding may carry the quotient a hair outside the interval that was found.
-    level = min(max(level, full_at[met[-1]] if met else 0.0), full_at[numbers[first]])
-    met.append(rises.add(weight, level))
-    return level, met
+    level = min(max(level, full_at[first - 1] if first else 0.0), full_at[first])
+    return level, [*numbers[:first], rises.add(weight, level)]
 
 
 def _fill_mixed(numbers: list[int], rises: Rises, free_kw: float) -> tuple[float, list[int]]:

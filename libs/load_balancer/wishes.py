@@ -28,13 +28,12 @@ class Wishes:
 
 def read_wishes(tree: Tree, demands: Sequence[Demand], policy: Policy) -> Wishes:
     """The demands on the leaves of `tree`. Raises `UnusableError` (or what a wrongly typed row provokes) if one is unusable."""
-    by_spot: list[Demand | None] = [None] * len(tree.ids)
-    for demand in demands:
-        by_spot[tree.leaf_at[demand.leaf_id]] = demand
-    spots = [spot for spot, demand in enumerate(by_spot) if demand is not None]
-    if len(spots) != len(demands):
+    at = [tree.leaf_at[demand.leaf_id] for demand in demands]
+    order = sorted(range(len(at)), key=at.__getitem__)
+    spots = list(map(at.__getitem__, order))
+    ordered = list(map(demands.__getitem__, order))
+    if len(set(spots)) != len(spots):
         raise UnusableError
-    ordered = [demand for demand in by_spot if demand is not None]
     least_weight, most_weight = WEIGHTS
     for demand in ordered:
         if not (

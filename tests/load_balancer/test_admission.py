@@ -94,7 +94,7 @@ def test_the_nearest_node_without_room_is_named() -> None:
     assert [leaf.binding_node_id for leaf in result.leaves] == ["K1", "GC"]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(site=sites(), policy=st.sampled_from(Policy))
 def test_nobody_is_refused_whose_minimum_would_still_fit(site: Site, policy: Policy) -> None:
     result = allocated(allocate(site.nodes, site.demands, policy=policy))
@@ -109,7 +109,7 @@ def test_nobody_is_refused_whose_minimum_would_still_fit(site: Site, policy: Pol
             assert admitted + leaf.min_kw > node.limit_kw - node.base_load_kw
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     minima=st.lists(st.sampled_from([1.4, 4.0, 6.9, 11.0]), min_size=2, max_size=8),
     limit=st.integers(11, 40),

@@ -161,7 +161,7 @@ ODD = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(site=sites(most_leaves=3), data=st.data())
 def test_nothing_raises_whatever_a_field_holds(site: Site, data: st.DataObject) -> None:
     nodes, demands = list(site.nodes), list(site.demands)

@@ -22,7 +22,7 @@ from load_balancer import (
 
 CLOSE = 1e-9
 POLICIES = st.sampled_from(Policy)
-laws = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+laws = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def close_kw(scale: float) -> float:

@@ -11,7 +11,7 @@ from tests.load_balancer.reference_sites import C1_DEMANDS, C1_NODES, C2_DEMANDS
 from load_balancer import Allocated, Demand, Policy, allocate
 
 solve: Any = import_module("scipy.optimize").linprog  # scipy has no types
-judged = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+judged = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Judge:
@@ -85,7 +85,7 @@ def sequential(judge: Judge) -> list[float]:
     return [fixed[i] for i in range(count)]
 
 
-@settings(judged, max_examples=50)
+@settings(judged, max_examples=30)
 @given(site=sites(most_leaves=6, tiers=False, minima=False, weights=False))
 def test_the_closed_form_agrees_with_a_sequence_of_linear_programs(site: Site) -> None:
     judge = Judge(site, allocated(allocate(site.nodes, site.demands)))

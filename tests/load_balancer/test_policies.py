@@ -57,3 +57,13 @@ def test_the_last_moment_there_is_can_be_compared_too(last: datetime) -> None:
 def test_a_request_of_zero_is_met_with_nothing_under_every_policy(policy: Policy) -> None:
     demands = [Demand("a", 0), Demand("b", 80)]
     assert given(allocate(SITE, demands, policy=policy)) == {"a": 0, "b": 60}
+
+
+@pytest.mark.parametrize("limit", [1 / 3, 0.7, 10 / 3, 33.1, 57.7, 100.1])
+def test_a_later_tier_under_a_full_node_gets_exactly_nothing(limit: float) -> None:
+    site = [PowerNode("site", None, NodeKind.MICROGRID, (Limit(limit, LimitSource.SCHEDULE),))]
+    site += [PowerNode(leaf_id, "site", NodeKind.CHARGE_POINT) for leaf_id in "abcdef"]
+    demands = [
+        Demand(leaf, 150, weight=weight, priority=1) for leaf, weight in zip("abcde", (0.1, 0.7, 1.1, 3, 1 / 3), strict=True)
+    ]
+    assert given(allocate(site, [*demands, Demand("f", 150)], policy=Policy.PRIORITY))["f"] == 0.0

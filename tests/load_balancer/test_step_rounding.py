@@ -23,7 +23,7 @@ def site(limit_kw: float, leaves: str, base_load_kw: float = 0.0) -> list[PowerN
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(site=sites(), policy=st.sampled_from(Policy), step=STEPS)
 def test_no_sum_exceeds_a_limit_at_all(site: Site, policy: Policy, step: float) -> None:
     result = allocated(allocate(site.nodes, site.demands, policy=policy, step_kw=step))
@@ -35,7 +35,7 @@ def test_no_sum_exceeds_a_limit_at_all(site: Site, policy: Policy, step: float) 
             assert fsum([*below, node.base_load_kw]) <= node.limit_kw
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(site=sites(), policy=st.sampled_from(Policy), step=STEPS)
 def test_every_allocation_is_whole_steps_within_its_request_and_its_minimum(site: Site, policy: Policy, step: float) -> None:
     for leaf in allocated(allocate(site.nodes, site.demands, policy=policy, step_kw=step)).leaves:
@@ -45,7 +45,7 @@ def test_every_allocation_is_whole_steps_within_its_request_and_its_minimum(site
         assert leaf.allocated_kw == 0.0 or leaf.allocated_kw >= leaf.min_kw
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(site=sites(), policy=st.sampled_from(Policy), step=st.sampled_from([1.0, 0.5, 2.5]))
 def test_no_step_is_left_that_somebody_could_use(site: Site, policy: Policy, step: float) -> None:
     result = allocated(allocate(site.nodes, site.demands, policy=policy, step_kw=step))
