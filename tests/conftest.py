@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
 
@@ -23,6 +24,11 @@ from tests.real_services.schema import migrate
 _SERVICE_FIXTURES = frozenset({"postgres", "database_url", "empty_database_url", "mosquitto", "kafka", "service_folder"})
 _TEMPLATE = "depotgrid_template"
 _numbers = itertools.count(1)
+
+# A gate must say the same of the same change twice; elsewhere every run looks in new places.
+hypothesis.settings.register_profile("ci", derandomize=True, database=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from event_store.database import Connection
+from event_store.database import Connection, in_utc
 from microgrid.circuit_capacity import ControllerHealth
 
 _FIELDS = (
@@ -25,6 +25,7 @@ _FIELDS = (
     "fail_safe_at",
     "capacity_at",
 )
+_MOMENTS = ("heartbeat_at", "lost_from", "deadline_at", "available_at", "fail_safe_at", "capacity_at")
 _COLUMNS = ", ".join(
     ("sensor_action_id::text AS sensor_action_id", *(f"{f}::text AS {f}" if f == "microgrid_id" else f for f in _FIELDS))
 )
@@ -82,4 +83,8 @@ async def health_of_circuits(connection: Connection, circuit_ids: Sequence[str])
 
 
 def _health(row: Any) -> ControllerHealth:
-    return ControllerHealth(**dict(row))
+    known = dict(row)
+    for moment in _MOMENTS:
+        if known[moment] is not None:
+            known[moment] = in_utc(known[moment])
+    return ControllerHealth(**known)

@@ -6,6 +6,7 @@ under it from the first statement on, so that the limit holds also for a databas
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -27,6 +28,7 @@ UNREACHABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a query begun on a connection whose server has just said farewell
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -40,6 +42,19 @@ UNREACHABLE = (
 )
 """What says that the database and not the data is at fault; the same work may succeed later."""
 
+UNSTORABLE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+"""What says that the data itself can not be stored; another try would fail the same way."""
+
+COLLISIONS = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""What two writers at once may do to each other; who looks again sees what the other one wrote."""
+
 
 class DatabaseFault(Exception):
     """The database can not be used; the message is one line that says why and what to do, without any secret."""
@@ -50,6 +65,15 @@ async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_s
 
     `jsonb` comes and goes as Python values; the session's time zone is UTC.
     """
+    pool = await _open_pool(url, application_name, min_size, max_size)
+    # The role belongs to the whole server, so it says nothing of this database's tables.
+    if await pool.fetchval("SELECT to_regclass('event_store')") is None:
+        pool.terminate()
+        raise DatabaseFault(f"the database at {address(url)} has no tables: run `depotgrid db migrate` first")
+    return pool
+
+
+async def _open_pool(url: str, application_name: str, min_size: int, max_size: int) -> Pool:
     try:
         return await asyncpg.create_pool(
             url,
@@ -93,6 +117,11 @@ async def prepare_connection(connection: Connection) -> None:
     """Let `jsonb` and `json` be Python values on this connection."""
     for name in ("jsonb", "json"):
         await connection.set_type_codec(name, encoder=_to_json, decoder=msgspec.json.decode, schema="pg_catalog", format="text")
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A time as it was stored: the driver keeps the first moment of year 1 as `-infinity` and gives that back without an offset."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def address(url: str) -> str:

@@ -2,12 +2,14 @@
 
 A letter's identity is derived from where it came from (source, topic, key, Kafka position) and its body, so a redelivery is one
 more attempt of the same letter and makes a replayed or discarded one pending again. Bodies are kept up to 64 KiB, with the full
-length and hash beyond.
+length and hash beyond. Whatever a sender or a broker put into topic, key, headers or ids, the letter itself can always be stored:
+characters that PostgreSQL holds in no text become U+FFFD, and only the body is kept as it came.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +22,8 @@ from event_store.database import Connection
 BODY_LIMIT = 64 * 1024
 
 _NAMESPACE = uuid_utils.UUID("b6a5b2de-4a5c-5d9b-8d0e-2d5b7c0f7a11")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_TEXTS = ("reason_code", "detail", "source", "topic", "depot_id", "gateway_id", "device_id", "trace_id")
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,22 +99,41 @@ def dead_letter_id(source: str, topic: str, key: bytes | None, partition: int | 
     """The identity of the letter that this failure belongs to."""
     position = f"{partition}/{offset}" if offset is not None else ""
     digest = hashlib.sha256(body).hexdigest()
-    return str(uuid_utils.uuid5(_NAMESPACE, f"{source}\0{topic}\0{(key or b'').hex()}\0{position}\0{digest}"))
+    name = f"{source}\0{topic}\0{(key or b'').hex()}\0{position}\0{digest}"
+    return str(uuid_utils.uuid5(_NAMESPACE, name.encode("utf-8", "backslashreplace").decode()))
 
 
 def merged(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """The same letter failing several times within one batch, as one letter with that many attempts."""
+    """Letters as they are stored; the same one failing several times within one batch is one with that many attempts."""
     by_id: dict[str, DeadLetter] = {}
-    for letter in letters:
+    for letter in map(_storable, letters):
         known = by_id.get(letter.dead_letter_id)
         by_id[letter.dead_letter_id] = letter if known is None else another_attempt(known, letter)
     return list(by_id.values())
 
 
+def _storable(letter: DeadLetter) -> DeadLetter:
+    changed: dict[str, Any] = {
+        name: _UNSTORABLE.sub("\ufffd", text)
+        for name in _TEXTS
+        if (text := getattr(letter, name)) is not None and _UNSTORABLE.search(text)
+    }
+    if any(_UNSTORABLE.search(name) or _UNSTORABLE.search(value) for name, value in letter.headers.items()):
+        changed["headers"] = {
+            _UNSTORABLE.sub("\ufffd", name): _UNSTORABLE.sub("\ufffd", value) for name, value in letter.headers.items()
+        }
+    return msgspec.structs.replace(letter, **changed) if changed else letter
+
+
 def another_attempt(known: DeadLetter, letter: DeadLetter) -> DeadLetter:
     """A letter that failed again: the new failure's facts, the first failure's time, one more attempt."""
     return msgspec.structs.replace(
-        letter, first_failed_at=known.first_failed_at, attempts=known.attempts + letter.attempts, received_at=known.received_at
+        letter,
+        first_failed_at=known.first_failed_at,
+        attempts=known.attempts + letter.attempts,
+        received_at=known.received_at,
+        replayed_by=known.replayed_by,
+        replayed_at=known.replayed_at,
     )
 
 
@@ -150,7 +173,8 @@ _WHERE = """($1::text IS NULL OR reason_code = $1) AND ($2::text IS NULL OR stag
 
 _LIST = f"""
 SELECT {_COLUMNS} FROM dead_letter
-WHERE {_WHERE} AND ($9::timestamptz IS NULL OR (last_failed_at, dead_letter_id) < ($9, $10::uuid))
+WHERE {_WHERE} AND (last_failed_at, dead_letter_id) < (coalesce($9::timestamptz, 'infinity'),
+                                                       coalesce($10::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 ORDER BY last_failed_at DESC, dead_letter_id DESC LIMIT $11
 """  # noqa: S608 - constants of ours
 

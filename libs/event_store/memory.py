@@ -66,7 +66,7 @@ class _Transaction:
         for letter in merged(letters):
             known = self._state.letters.get(letter.dead_letter_id)
             stored = letter if known is None else another_attempt(known, letter)
-            stored = msgspec.structs.replace(stored, body=stored.body[:BODY_LIMIT]) if len(stored.body) > BODY_LIMIT else stored
+            stored = msgspec.structs.replace(stored, status="PENDING", body=stored.body[:BODY_LIMIT])
             self._state.letters[letter.dead_letter_id] = stored
             self._state.outbox.append(("dead-letter", None, letter.dead_letter_id))
 

@@ -1,6 +1,8 @@
 """Read events: the latest of a subject, the history of a subject or a microgrid.
 
-The latest value of a subject costs one descent of the index `event_store_latest`, however long the history is.
+The latest value of a subject costs one descent of the index `event_store_latest`, however long the history is. A page costs the
+same at every depth: an absent bound is an infinite one and not a condition left out, since a plan that is made without knowing
+the arguments can use the index for the one and not for the other.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from event_store.database import Connection
+from event_store.database import Connection, in_utc
 from microgrid.events import Event
 
 
@@ -59,8 +61,9 @@ SELECT e.* FROM unnest($1::text[]) AS s (subject) CROSS JOIN LATERAL (
 _HISTORY_HALF = """
 (SELECT {columns} FROM event_store e
  WHERE e.subject = $1 AND e.history_only = {history_only}
-   AND ($2::timestamptz IS NULL OR e.observed_at >= $2) AND ($3::timestamptz IS NULL OR e.observed_at < $3)
-   AND ($4::timestamptz IS NULL OR (e.observed_at, e.sent_at, e.event_id) < ($4, $5::timestamptz, $6::uuid))
+   AND e.observed_at >= coalesce($2::timestamptz, '-infinity') AND e.observed_at < coalesce($3::timestamptz, 'infinity')
+   AND (e.observed_at, e.sent_at, e.event_id) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::timestamptz, 'infinity'),
+                                                 coalesce($6::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
  ORDER BY e.observed_at DESC, e.sent_at DESC, e.event_id DESC LIMIT $7)
 """
 _HISTORY = (
@@ -75,8 +78,8 @@ SELECT {EVENT_COLUMNS} FROM event_store e
 WHERE e.microgrid_id = $1::uuid
   AND ($2::text[] IS NULL OR e.event_type = ANY ($2))
   AND ($3::timestamptz IS NULL OR e.observed_at >= $3) AND ($4::timestamptz IS NULL OR e.observed_at < $4)
-  AND ($5::text IS NULL OR (e.transaction_id, e.global_position) < ($5::text::xid8, $6::bigint))
-  AND ($7::text IS NULL OR (e.transaction_id, e.global_position) > ($7::text::xid8, $8::bigint))
+  AND (e.transaction_id, e.global_position) < (coalesce($5::text, '18446744073709551615')::xid8, coalesce($6::bigint, 0))
+  AND (e.transaction_id, e.global_position) > (coalesce($7::text, '0')::xid8, coalesce($8::bigint, 0))
 ORDER BY e.transaction_id DESC, e.global_position DESC LIMIT $9
 """  # noqa: S608 - constants of ours
 
@@ -155,8 +158,8 @@ def stored_event(row: Any) -> StoredEvent:
         microgrid_id=row["microgrid_id"],
         subject=row["subject"],
         history_only=row["history_only"],
-        observed_at=row["observed_at"],
-        sent_at=row["sent_at"],
+        observed_at=in_utc(row["observed_at"]),
+        sent_at=in_utc(row["sent_at"]),
         source_event_ref=row["source_event_ref"],
         payload=row["payload"],
         metadata=row["metadata"],

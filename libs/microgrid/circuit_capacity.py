@@ -16,6 +16,8 @@ Edge cases, each chosen so that a fuse is never trusted to an old promise:
   where a clock ran ahead; a late capacity from before the loss can then not turn it back.
 - A heartbeat that returns without a capacity brings back the last one reported only while that is younger than the timeout.
 - A new fail-safe value takes effect at once while it is the one in force.
+- Where a stamp stands ahead of a controller's clock, that controller's newest value would not be the latest; it is then stated
+  once more, stamped behind everything else, so that a lowered value never waits for a clock to catch up.
 """
 
 from __future__ import annotations
@@ -120,26 +122,32 @@ def new_health(step: CapacityStep) -> ControllerHealth:
 def decide(health: ControllerHealth, step: CapacityStep, now: datetime) -> CapacityDecision:
     """Take in what one packet says of a circuit's capacity. `now` is when it acts, which a replay does not turn back."""
     limits = CircuitLimits(step.action.rating_kw, step.action.safe_capacity_kw)
-    transitions: list[Event] = []
-    circuit_id = step.action.target.target_id if isinstance(step.action.target, Target) else health.circuit_id
-    if circuit_id != health.circuit_id:
-        # The action was given another circuit: what counted for the old one says nothing of the new one.
-        health = msgspec.structs.replace(health, circuit_id=circuit_id, capacity_at=None)
-    health, lapsed = lapse(health, limits, now, step.origin.metadata)
-    transitions.extend(lapsed)
     timeout = timedelta(seconds=step.action.heartbeat_timeout_s)
+    health, lapsed = lapse(_of_this_action(health, step), limits, now, step.origin.metadata)
+    transitions = list(lapsed)
 
     health, fail_safe_changed = _take_fail_safe(health, step, now, timeout)
     counts = step.capacity is not None and _acts(step.capacity, now, timeout)
+    is_newest = False
     if counts and step.capacity is not None:
-        health = _take_available(health, step.capacity, step.action.scale)
+        health, is_newest = _take_available(health, step.capacity, step.action.scale)
     status_before = health.status
     health = _take_heartbeat(health, step, now, timeout)
+    becomes_latest = counts and step.capacity is not None and _is_behind_all(health, step.capacity)
+    cause: Measurand | None = None
     if health.status != status_before:
-        health, changed = _transition_events(health, status_before, step, limits, now, timeout)
-        transitions.extend(changed)
-    elif fail_safe_changed and health.status == LOST and step.fail_safe is not None and step.capacity is None:
-        health, event = _capacity_because_of(health, step.fail_safe, step, limits, now, timeout)
+        if status_before != NEVER_REPORTED or health.status != OK:
+            health, event = _transition(health, step, limits, now, timeout)
+            transitions.append(event)
+        elif not (is_newest and becomes_latest) and effective_capacity(health, limits, now, timeout).source == CONTROLLER:
+            # The first heartbeat is no return; it only brings into force a capacity that was waiting for it.
+            cause = step.heartbeat
+    elif fail_safe_changed and _fail_safe_is_in_force(health) and not becomes_latest:
+        cause = step.fail_safe
+    elif is_newest and health.status == OK and not becomes_latest:
+        cause = step.capacity
+    if cause is not None:
+        health, event = _restate(health, cause, step, limits, now, timeout)
         transitions.append(event)
 
     reported = None
@@ -184,6 +192,31 @@ def _acts(measurand: Measurand, now: datetime, timeout: timedelta) -> bool:
     return measurand.quality != "BAD" and now - measurand.observed_at <= timeout
 
 
+def _of_this_action(health: ControllerHealth, step: CapacityStep) -> ControllerHealth:
+    """The health under the device, microgrid and circuit that its action has now."""
+    now_about = new_health(step)
+    return msgspec.structs.replace(
+        health,
+        device_id=now_about.device_id,
+        gateway_id=now_about.gateway_id,
+        depot_id=now_about.depot_id,
+        microgrid_id=now_about.microgrid_id,
+        circuit_id=now_about.circuit_id,
+        # What counted for another circuit says nothing of this one.
+        capacity_at=health.capacity_at if health.circuit_id == now_about.circuit_id else None,
+    )
+
+
+def _is_behind_all(health: ControllerHealth, capacity: Measurand) -> bool:
+    """Whether a report that counts will be the circuit's latest value by its own time of observation."""
+    return health.capacity_at is None or capacity.observed_at > health.capacity_at
+
+
+def _fail_safe_is_in_force(health: ControllerHealth) -> bool:
+    # A heartbeat that returned to an old capacity left none (see `_transition`).
+    return health.status == LOST or (health.status == OK and health.available_kw is None and health.capacity_at is not None)
+
+
 def _take_fail_safe(
     health: ControllerHealth, step: CapacityStep, now: datetime, timeout: timedelta
 ) -> tuple[ControllerHealth, bool]:
@@ -192,15 +225,19 @@ def _take_fail_safe(
         return health, False
     if health.fail_safe_at is not None and measurand.observed_at <= health.fail_safe_at:
         return health, False
+    if _fail_safe_is_in_force(health) and not _acts(measurand, now, timeout):
+        # It may not change what is in force, so it must not be mistaken for that later either.
+        return health, False
     value = value_in_kw(measurand, None)
-    changed = value != health.fail_safe_kw and _acts(measurand, now, timeout)
+    changed = value != health.fail_safe_kw
     return msgspec.structs.replace(health, fail_safe_kw=value, fail_safe_at=measurand.observed_at), changed
 
 
-def _take_available(health: ControllerHealth, measurand: Measurand, scale: float | None) -> ControllerHealth:
+def _take_available(health: ControllerHealth, measurand: Measurand, scale: float | None) -> tuple[ControllerHealth, bool]:
     if health.available_at is not None and measurand.observed_at <= health.available_at:
-        return health
-    return msgspec.structs.replace(health, available_kw=value_in_kw(measurand, scale), available_at=measurand.observed_at)
+        return health, False
+    available_kw = value_in_kw(measurand, scale)
+    return msgspec.structs.replace(health, available_kw=available_kw, available_at=measurand.observed_at), True
 
 
 def _take_heartbeat(health: ControllerHealth, step: CapacityStep, now: datetime, timeout: timedelta) -> ControllerHealth:
@@ -220,26 +257,15 @@ def _take_heartbeat(health: ControllerHealth, step: CapacityStep, now: datetime,
     return msgspec.structs.replace(health, status=OK, heartbeat_at=measurand.observed_at, deadline_at=deadline_at)
 
 
-def _transition_events(
-    health: ControllerHealth,
-    status_before: str,
-    step: CapacityStep,
-    limits: CircuitLimits,
-    now: datetime,
-    timeout: timedelta,
-) -> tuple[ControllerHealth, list[Event]]:
+def _transition(
+    health: ControllerHealth, step: CapacityStep, limits: CircuitLimits, now: datetime, timeout: timedelta
+) -> tuple[ControllerHealth, Event]:
     heartbeat = step.heartbeat
     if heartbeat is None:
-        return health, []
-    capacity = effective_capacity(health, limits, now, timeout)
-    if status_before == NEVER_REPORTED and health.status == OK:
-        # The first heartbeat is no return; it only brings into force a capacity that was waiting for it.
-        if step.capacity is not None or capacity.source != CONTROLLER:
-            return health, []
-        health, event = _capacity_because_of(health, heartbeat, step, limits, now, timeout)
-        return health, [event]
+        raise ValueError("only a heartbeat or the clock changes the status")
     stamp = _stamp(health, heartbeat.observed_at)
     lost = health.status == LOST
+    capacity = effective_capacity(health, limits, now, timeout)
     event = _transition_event(
         events.CONTROLLER_HEARTBEAT_LOST if lost else events.CONTROLLER_HEARTBEAT_RESTORED,
         health,
@@ -251,7 +277,9 @@ def _transition_events(
         limits,
         step.origin.metadata,
     )
-    return msgspec.structs.replace(health, capacity_at=stamp), [event]
+    if not lost and capacity.source == FAIL_SAFE:
+        health = msgspec.structs.replace(health, available_kw=None)
+    return msgspec.structs.replace(health, capacity_at=stamp), event
 
 
 def _report_capacity(
@@ -279,7 +307,7 @@ def _report_capacity(
     return health, Reported(measurand.key, step.action.action, outcome, event, step.action.sensor_action_id)
 
 
-def _capacity_because_of(
+def _restate(
     health: ControllerHealth,
     measurand: Measurand,
     step: CapacityStep,
@@ -287,9 +315,18 @@ def _capacity_because_of(
     now: datetime,
     timeout: timedelta,
 ) -> tuple[ControllerHealth, Event]:
+    """Say what is in force now, because of a report that would not do so by its own time of observation."""
+    stamp = _stamp(health, measurand.observed_at)
     capacity = effective_capacity(health, limits, now, timeout)
-    event = _capacity_event(measurand, step.action, step.origin, health, capacity, limits, history_only=False)
-    return _seen(health, measurand.observed_at), event
+    # An identity of its own, beside that of the event which the report itself may cause.
+    action = msgspec.structs.replace(
+        step.action,
+        selectors=f"{step.action.selectors}\0IN_FORCE",
+        scale=step.action.scale if measurand.key == step.action.measurand else None,
+    )
+    event = _capacity_event(measurand, action, step.origin, health, capacity, limits, history_only=False)
+    event = msgspec.structs.replace(event, observed_at=stamp, sent_at=max(stamp, step.origin.sent_at))
+    return msgspec.structs.replace(health, capacity_at=stamp), event
 
 
 def _capacity_event(
@@ -363,9 +400,13 @@ def _cut(value_kw: float, limits: CircuitLimits) -> float:
 
 
 def _stamp(health: ControllerHealth, observed_at: datetime) -> datetime:
-    if health.capacity_at is None:
-        return observed_at
-    return max(observed_at, health.capacity_at + _JUST_AFTER)
+    # Not before the capacity that it states either, or an older one that comes late would stand behind it.
+    moments = [observed_at]
+    if health.available_at is not None:
+        moments.append(health.available_at)
+    if health.capacity_at is not None:
+        moments.append(health.capacity_at + _JUST_AFTER)
+    return max(moments)
 
 
 def _seen(health: ControllerHealth, observed_at: datetime) -> ControllerHealth:

@@ -40,6 +40,14 @@ class SiteDirectory:
         """A depot's configuration."""
         return self._sites.get(depot_id)
 
+    def depot_ids(self) -> set[str]:
+        """The depots that are known."""
+        return set(self._sites)
+
+    def depot_of(self, device_id: str | None) -> str | None:
+        """The depot of a device, if it is known."""
+        return self._depot_of_device.get(device_id) if device_id is not None else None
+
     def put(self, site: Site) -> None:
         """Take in a depot, in place of what was known of it."""
         depot_id = site.depot.depot_id

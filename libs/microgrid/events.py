@@ -94,7 +94,8 @@ def report_event_id(
     elif isinstance(raw_value, str):
         raw = "t" + raw_value
     else:
-        raw = f"n{float(raw_value)!r}"
+        # Adding 0 makes the negative zero a zero.
+        raw = f"n{float(raw_value) + 0.0!r}"
     # U+0000 can not occur in any part, so no two different reports join to the same text.
     return _derived(
         f"{event_type}\0{device_id}\0{source_event_ref}\0{measurand}\0{selectors}\0{utc_text(observed_at)}\0{raw}\0{unit or ''}"
@@ -113,7 +114,9 @@ def heartbeat_event_id(event_type: str, device_id: str, circuit_id: str, heartbe
 
 def utc_text(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, one spelling for one moment."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def _derived(name: str) -> str:

@@ -33,7 +33,7 @@ from microgrid.site_model import (
     UPDATE_POWER_SOURCE_STATE,
 )
 from sensor_packet.battery_mode import MODES, capability_from_mode
-from sensor_packet.catalogue import CATALOGUE
+from sensor_packet.catalogue import CATALOGUE, convert
 from sensor_packet.packet import Measurand, Packet, RefusedMeasurand
 
 APPLIED = "APPLIED"
@@ -42,7 +42,6 @@ DUPLICATE = "DUPLICATE"
 IGNORED = "IGNORED"
 
 POWER_STATES = frozenset({"ON", "OFF", "STARTING", "STOPPING", "FAULT"})
-_POWER_UNIT_IN_KW = {"W": 0.001, "kW": 1.0, "MW": 1000.0}
 _CIRCUIT_RELEVANT = (HEARTBEAT_STATUS, FAIL_SAFE_CAPACITY)
 
 
@@ -158,8 +157,9 @@ def _apply(measurand: Measurand, action: PlannedAction, origin: Origin, packet: 
         return _report_load(measurand, action, target, origin)
     if kind == UPDATE_POWER_SOURCE_STATE:
         return _report_state(measurand, action, target, origin)
-    if value_in_kw(measurand, action.scale) is None:
-        return _not_applicable(measurand, action, "a charging capacity is a number in kW")
+    capacity_kw = value_in_kw(measurand, action.scale)
+    if capacity_kw is None or capacity_kw < 0:
+        return _not_applicable(measurand, action, "a charging capacity is a number in W, kW or MW and not below 0")
     return CapacityStep(action, origin, measurand, _find(packet, HEARTBEAT_STATUS), _find(packet, FAIL_SAFE_CAPACITY))
 
 
@@ -221,16 +221,14 @@ def value_in_kw(measurand: Measurand, scale: float | None) -> float | None:
     if isinstance(value, bool | str):
         return None
     entry = CATALOGUE.get(measurand.key)
-    if entry is not None:
-        if entry.unit != "kW":
-            return None
-    elif measurand.unit is not None:
-        factor = _POWER_UNIT_IN_KW.get(measurand.unit)
-        if factor is None:
-            return None
-        value = value * factor
-    value = value * scale if scale is not None else float(value)
-    return value if abs(value) < float("inf") else None
+    if entry is not None and entry.unit != "kW":
+        return None
+    # What the catalogue knows is in its unit already.
+    in_kw = convert(value, measurand.unit if entry is None else None, "kW")
+    if in_kw is None or scale is None:
+        return in_kw
+    scaled = in_kw * scale
+    return scaled if abs(scaled) < float("inf") else None
 
 
 def report_payload(measurand: Measurand, target: Target, origin: Origin) -> dict[str, object]:
@@ -321,10 +319,12 @@ def _add_health_only_steps(steps: list[Step], packet: Packet, plan: DevicePlan, 
     if present.isdisjoint(_CIRCUIT_RELEVANT):
         return
     heartbeat, fail_safe = _find(packet, HEARTBEAT_STATUS), _find(packet, FAIL_SAFE_CAPACITY)
+    # A capacity that was refused must not silence the heartbeat beside it, so it is the step that counts, not the measurand.
+    decided = {step.action.sensor_action_id for step in steps if isinstance(step, CapacityStep)}
     steps.extend(
         CapacityStep(action, origin, None, heartbeat, fail_safe)
         for action in plan.capacity_actions
-        if action.measurand not in present and isinstance(action.target, Target)
+        if action.sensor_action_id not in decided and isinstance(action.target, Target)
     )
 
 

@@ -94,16 +94,18 @@ class DevicePlan(msgspec.Struct, frozen=True):
 
 def plan_device(site: Site, device: Device) -> DevicePlan:
     """Decide every target of a device's enabled sensor actions and of its gateway's model outputs."""
+    model_outputs = _plan_model_outputs(site, device)
     planned: dict[str, list[PlannedAction]] = {}
     for action in site.actions_by_device.get(device.device_id, []):
-        if action.enabled:
+        if action.enabled and action.measurand not in model_outputs:
             planned.setdefault(action.measurand, []).append(_plan_action(site, device, action))
     capacity_actions = tuple(
         action for actions in planned.values() for action in actions if action.action == UPDATE_CIRCUIT_CAPACITY
     )
     if capacity_actions:
         _record_what_capacity_depends_on(planned, device)
-    planned.update(_plan_model_outputs(site, device))
+    for measurand, actions in model_outputs.items():
+        planned[measurand] = [*actions, *planned.get(measurand, [])]
     return DevicePlan(
         device_id=device.device_id,
         gateway_id=device.gateway_id,

@@ -108,6 +108,8 @@ class SensorAction:
     circuit_id: str | None = None
     heartbeat_timeout_s: float | None = None
     scale: float | None = None
+    origin: str = "PERSON"
+    """`PROFILE` where the device's profile gave it and nobody has changed it since, else `PERSON`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import msgspec
 
 from sensor_packet.battery_mode import MODES
 
-# Multiply, then divide: 230.1 W must become exactly 0.2301 kW, which multiplying by 0.001 would miss.
+# Multiply, then divide: 0.9 W must become exactly 0.0009 kW, which multiplying by 0.001 would miss.
 Scale = tuple[float, float]
 _POWER: dict[str, Scale] = {"W": (1.0, 1000.0), "kW": (1.0, 1.0), "MW": (1000.0, 1.0)}
 _ENERGY: dict[str, Scale] = {"Wh": (1.0, 1000.0), "kWh": (1.0, 1.0), "MWh": (1000.0, 1.0)}

@@ -17,11 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-import asyncpg
 import msgspec
 
 from event_store.append import Appended
-from event_store.database import UNREACHABLE
+from event_store.database import UNREACHABLE, UNSTORABLE
 from event_store.dead_letters import BODY_LIMIT, DeadLetter, dead_letter_id
 from event_store.remediation import RemediationEntry
 from event_store.store import EventStore, StoreTransaction
@@ -33,16 +32,6 @@ from microgrid.reporting import APPLIED, DUPLICATE, IGNORED, CapacityStep, Ignor
 from microgrid.routing import REMEDIATION
 from sensor_packet.decode import decode
 from sensor_packet.packet import ClaimedIdentity, Packet, Refusal
-
-DATA_FAULTS = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-    ValueError,
-    TypeError,
-    OverflowError,
-)
-"""What says that a packet's own content can not be stored; another try would fail the same way."""
 
 STORED = "STORED"
 DEAD_LETTERED = "DEAD_LETTERED"
@@ -123,8 +112,9 @@ class Ingest:
         """Decode, authorise and route one packet; no body makes this raise."""
         packet = decode(raw.body, received_at=raw.received_at, claimed=raw.claimed, max_ahead_s=self._max_ahead_s)
         if isinstance(packet, Refusal):
-            letter = _letter(raw, packet.code, packet.stage, packet.detail, packet.gateway_id, packet.device_id, None, ())
-            return PreparedPacket(raw, None, None, (), packet, letter)
+            depot_id = self._directory.depot_of(packet.device_id)
+            letter = _letter(raw, packet.code, packet.stage, packet.detail, packet.gateway_id, packet.device_id, depot_id, ())
+            return PreparedPacket(raw, None, depot_id, (), packet, letter)
         plan = self._directory.authorise(packet.gateway_id, packet.device_id)
         if isinstance(plan, NotAuthorised):
             refusal = Refusal(plan.code, "AUTHORISE", "", plan.detail, packet.gateway_id, packet.device_id)
@@ -150,7 +140,7 @@ class Ingest:
             return await self._store_together(batch)
         except UNREACHABLE:
             raise
-        except DATA_FAULTS as fault:
+        except UNSTORABLE as fault:
             if len(batch) == 1:
                 return await self._store_together([_unstorable(batch[0], fault)])
         middle = len(batch) // 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 
-from event_store.database import Connection
+from event_store.database import Connection, Pool
 from microgrid.directory import SiteDirectory
 from site_registry.load import load_sites
 
@@ -27,6 +27,17 @@ _OLDEST_RUNNING = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 _DEPOTS_AT_ONCE = 200
 
 
+KEEP_CHANGES_S = 24 * 3600
+"""Seconds for which changes are kept; who was away for longer loads everything anew."""
+
+_PRUNE = "DELETE FROM site_change WHERE changed_at < now() - make_interval(secs => $1)"
+
+
+async def prune_changes(pool: Pool) -> None:
+    """Forget changes that every follower has seen."""
+    await pool.execute(_PRUNE, float(KEEP_CHANGES_S))
+
+
 class ChangeFollower:
     """Follows changes into a directory, over a connection of its own that listens."""
 
@@ -39,7 +50,10 @@ class ChangeFollower:
         """Take in every depot as it is now; changes from here on are followed."""
         self._floor = await connection.fetchval(_OLDEST_RUNNING)
         self._handled = set()
-        for site in (await load_sites(connection)).values():
+        sites = await load_sites(connection)
+        for gone in self._directory.depot_ids() - sites.keys():
+            self._directory.remove(gone)
+        for site in sites.values():
             self._directory.put(site)
 
     async def catch_up(self, connection: Connection) -> list[str]:

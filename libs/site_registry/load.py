@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import asyncpg
@@ -35,7 +36,7 @@ _QUERIES = {
     "device": "SELECT depot_id, device_id, gateway_id, circuit_id, profile, enabled FROM device",
     "sensor_action": (
         "SELECT depot_id, sensor_action_id::text AS sensor_action_id, device_id, measurand, action, enabled, capability, "
-        "node_id::text AS node_id, power_source_id, circuit_id, heartbeat_timeout_s, scale FROM sensor_action"
+        "node_id::text AS node_id, power_source_id, circuit_id, heartbeat_timeout_s, scale, origin FROM sensor_action"
     ),
     "microgrid": ("SELECT depot_id, microgrid_id::text AS microgrid_id, version, status FROM microgrid WHERE status <> 'RETIRED'"),
     "node": (
@@ -62,12 +63,16 @@ _ASSETS = ("charge_point", "connector")
 async def load_sites(
     connection: Connection, depot_ids: Sequence[str] | None = None, *, with_assets: bool = False
 ) -> dict[str, Site]:
-    """Depots by id, all of them or those named that exist, in one snapshot.
+    """Depots by id, all of them or those named that exist, in one snapshot (that of the caller's transaction, if there is one).
 
     Charge points and connectors are left out unless `with_assets`. Lists are ordered by id, circuits by position then id.
     """
     rows: dict[str, dict[str, list[asyncpg.Record]]] = {}
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    # Inside a transaction the isolation is the caller's, who has locked what must not change.
+    snapshot = (
+        nullcontext() if connection.is_in_transaction() else connection.transaction(isolation="repeatable_read", readonly=True)
+    )
+    async with snapshot:
         for name, query in _QUERIES.items():
             if name in _ASSETS and not with_assets:
                 continue

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from faststream import FastStream
 from prometheus_client import CollectorRegistry
 
-from event_store.database import DatabaseFault, Pool, connect, open_pool
+from event_store.database import UNREACHABLE, DatabaseFault, Pool, connect, open_pool
 from event_store.store import PostgresEventStore
 from ingest_worker.batching import Pipeline
 from ingest_worker.kafka_source import KafkaSource
@@ -34,11 +34,12 @@ from service_runtime.metrics import IngestMetrics
 from service_runtime.settings import Need, Settings, load_settings
 from site_operations.ingest import Ingest
 from site_operations.sweep_heartbeats import sweep_heartbeats
-from site_registry.change_feed import ChangeFollower
+from site_registry.change_feed import KEEP_CHANGES_S, ChangeFollower, prune_changes
 
 log = structlog.get_logger("ingest_worker")
 
 _SWEEP_S = 0.5
+_PRUNING_S = 600.0
 _DRAIN_S = 3.5
 _RETRY_S = 1.0
 _KAFKA_PROBE_S = 2.0
@@ -64,6 +65,7 @@ class Worker:
         )
         self._mqtt: MqttSource | None = None
         self._kafka: KafkaSource | None = None
+        self._kafka_trouble: str | None = None
         holder = f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}"
         if settings.mqtt_url is not None:
             self._mqtt = MqttSource(
@@ -103,6 +105,8 @@ class Worker:
             reasons.append(f"the oldest packet in hand waits since {age_s:.0f} s")
         if self._mqtt is not None and self._mqtt.trouble is not None:
             reasons.append(self._mqtt.trouble)
+        if self._kafka_trouble is not None:
+            reasons.append(self._kafka_trouble)
         return reasons
 
     async def _start(self) -> None:
@@ -117,7 +121,7 @@ class Worker:
         if self._mqtt is not None:
             self._spawn(self._mqtt.run(), "mqtt")
         if self._kafka is not None:
-            await _wait_for_kafka(self._kafka.bootstrap_servers)
+            await self._wait_for_kafka(self._kafka.bootstrap_servers)
 
     async def _stop_taking(self) -> None:
         log.info("stopping: committing what is in hand")
@@ -138,12 +142,18 @@ class Worker:
 
     async def _follow_changes(self) -> None:
         url = self._settings.database_url or ""
+        loop = asyncio.get_running_loop()
+        last_followed = loop.time()
         while True:
             connection = None
             try:
                 connection = await connect(url, "depotgrid-ingest-changes")
+                if loop.time() - last_followed > KEEP_CHANGES_S / 2:
+                    await self._follower.load_all(connection)
                 await self._follower.follow(connection)
             except Exception as fault:  # the feed must come back from anything
+                if connection is not None:
+                    last_followed = loop.time()
                 log.warning("not following configuration changes, trying again", reason=str(fault) or type(fault).__name__)
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -151,10 +161,14 @@ class Worker:
                     connection.terminate()
 
     async def _sweep(self) -> None:
+        next_pruning = 0.0
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
                 lost = await sweep_heartbeats(self._store, self._directory, _now())
+                if asyncio.get_running_loop().time() > next_pruning:
+                    await prune_changes(self._pool)
+                    next_pruning = asyncio.get_running_loop().time() + _PRUNING_S
             except Exception as fault:  # the next sweep finds what this one left
                 log.warning("heartbeats not swept", reason=str(fault) or type(fault).__name__)
                 await asyncio.sleep(_RETRY_S)
@@ -162,6 +176,23 @@ class Worker:
             if lost:
                 self._metrics.count_heartbeat_losses(lost)
                 log.warning("controller heartbeats lost", controllers=lost)
+
+    async def _wait_for_kafka(self, servers: str) -> None:
+        """Return when Kafka answers; say so while it does not."""
+        while True:
+            probe = AIOKafkaAdminClient(bootstrap_servers=servers.split(","), request_timeout_ms=int(_KAFKA_PROBE_S * 1000))
+            try:
+                await probe.start()
+            except (KafkaError, OSError) as fault:
+                if self._kafka_trouble is None:
+                    log.warning("waiting for Kafka", servers=servers, reason=str(fault))
+                self._kafka_trouble = f"Kafka at {servers} is not to be had: {fault}"
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._kafka_trouble = None
+                return
+            finally:
+                await probe.close()
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -198,24 +229,6 @@ class _Application(FastStream):
             await super()._start_broker()
 
 
-async def _wait_for_kafka(bootstrap_servers: str) -> None:
-    """Return when Kafka answers; say so while it does not."""
-    told = False
-    while True:
-        probe = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers.split(","), request_timeout_ms=int(_KAFKA_PROBE_S * 1000))
-        try:
-            await probe.start()
-        except (KafkaError, OSError) as fault:
-            if not told:
-                log.warning("waiting for Kafka", servers=bootstrap_servers, reason=str(fault))
-            told = True
-            await asyncio.sleep(_RETRY_S)
-        else:
-            return
-        finally:
-            await probe.close()
-
-
 def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - a worker owns its clock
 
@@ -243,6 +256,6 @@ def run() -> int:
     configure_logging("depotgrid-ingest", level=settings.log_level, style=settings.log_format)
     try:
         return uvloop.run(_run(settings))
-    except (DatabaseFault, ListenError) as fault:
+    except (DatabaseFault, ListenError, KafkaError, *UNREACHABLE) as fault:
         sys.stderr.write(f"depotgrid ingest: {fault}\n")
         return 1

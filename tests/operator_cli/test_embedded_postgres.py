@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from tests.real_services.processes import alive
 
 from operator_cli.embedded_postgres import EmbeddedPostgres
-from operator_cli.embedded_process import ServiceFailedError
+from operator_cli.embedded_process import EmbeddedProcess, ServiceFailedError
 
 
 async def test_a_fresh_database_is_reachable_and_durable(postgres: EmbeddedPostgres, empty_database_url: str) -> None:
@@ -79,12 +78,19 @@ def test_a_server_dies_with_its_killed_starter_and_its_folder_starts_again(servi
 def test_a_pid_file_whose_number_went_to_another_process_does_not_stop_the_start(service_folder: Path) -> None:
     server = EmbeddedPostgres(service_folder / "pg").start()
     server.kill9()
-    data = service_folder / "pg" / "data"
-    lines = (data / "postmaster.pid").read_text().split("\n")
-    (data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]))
-    (service_folder / "pg" / "pid").write_text(f"{os.getpid()}\n")
-    server.start()
-    server.stop()
+    # Of the same user, and not the server's parent: only such a process is mistaken for a server.
+    stranger = EmbeddedProcess("idle", service_folder / "idle")
+    stranger.spawn(["/bin/sleep", "60"])
+    pid_file = service_folder / "pg" / "data" / "postmaster.pid"
+    _, *others = pid_file.read_text().split("\n")
+    pid_file.write_text("\n".join([str(stranger.pid), *others]))
+    (service_folder / "pg" / "pid").write_text(f"{stranger.pid}\n")
+    try:
+        server.start()
+        assert stranger.running
+    finally:
+        server.stop()
+        stranger.kill9()
 
 
 def test_a_second_starter_of_the_same_folder_is_told_so_in_one_line(service_folder: Path) -> None:

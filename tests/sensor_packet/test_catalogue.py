@@ -51,6 +51,7 @@ def test_there_are_no_other_measurands() -> None:
         (1.0, "kW", "kW", 1.0),
         (1.0, None, "kW", 1.0),
         (230.1, "W", "kW", 0.2301),
+        (0.9, "W", "kW", 0.0009),
         (-0.35, "MW", "kW", -350.0),
         (2, "MWh", "kWh", 2000.0),
         (500, "Wh", "kWh", 0.5),

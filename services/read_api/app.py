@@ -1,0 +1,116 @@
+"""The read API as an application: every route, error answer and counter, on a pool, a clock and flags that are handed in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from event_store.database import UNREACHABLE, Pool
+from microgrid.site_model import DEFAULT_STALE_AFTER_S
+from read_api.backing import Backing
+from read_api.card import card_routes
+from read_api.dead_letters import dead_letter_routes
+from read_api.depots import depot_routes
+from read_api.devices import device_routes
+from read_api.history import history_routes
+from read_api.microgrids import microgrid_routes
+from read_api.remediation import remediation_routes
+from read_api.request_watch import ReadMetrics, RequestWatch
+from read_api.site_cache import SiteCache
+from read_api.stream import Streams, stream_routes
+from service_runtime.feature_flags import BUILT_IN_DEFAULTS, FeatureFlags
+from service_runtime.health import health_routes
+from service_runtime.problem import Problem, answer, install_problem_answers
+
+VERSION = "1.0.0"
+"""Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
+_FOLLOWER_SILENT_S = 10.0
+
+
+@dataclass(frozen=True)
+class ReadApi:
+    """The application, and the streams that have to be ended before it can stop."""
+
+    app: FastAPI
+    streams: Streams
+
+
+def create_app(
+    pool: Pool,
+    clock: Callable[[], datetime],
+    flags: FeatureFlags,
+    *,
+    stale_after_default_s: float = DEFAULT_STALE_AFTER_S,
+) -> ReadApi:
+    """The read API on a pool of connections; `clock` gives aware times.
+
+    The pool needs two connections at least: one follows the events for as long as the application runs.
+    """
+
+    def flags_of(depot_id: str) -> dict[str, bool]:
+        return {name: flags.flag(name, depot_id) for name in BUILT_IN_DEFAULTS}
+
+    backing = Backing(pool, clock, flags_of, SiteCache(), stale_after_default_s)
+    streams = Streams(backing)
+    registry = CollectorRegistry()
+    metrics = ReadMetrics(registry)
+    metrics.watch(stream_clients=lambda: streams.clients)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        following = asyncio.create_task(streams.follow(), name="follow events")
+        try:
+            yield
+        finally:
+            streams.end()
+            following.cancel()
+            await asyncio.wait({following})
+
+    app = FastAPI(
+        title="Depotgrid read API",
+        version=VERSION,
+        summary="What is configured, what happens and what went wrong in the microgrids of electric-bus depots",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in (
+        depot_routes(backing),
+        microgrid_routes(backing),
+        card_routes(backing),
+        history_routes(backing),
+        stream_routes(backing, streams),
+        remediation_routes(backing),
+        device_routes(backing),
+        dead_letter_routes(backing),
+    ):
+        app.include_router(router)
+    app.router.routes.extend(health_routes(registry, lambda: _not_ready_because(pool, streams)))
+    install_problem_answers(app)
+    for unreachable in UNREACHABLE:
+        app.add_exception_handler(unreachable, _database_gone)
+    app.add_middleware(RequestWatch, metrics=metrics)
+    return ReadApi(app, streams)
+
+
+def _database_gone(request: Request, _: Exception) -> JSONResponse:
+    detail = "the database does not answer at the moment"
+    return answer(Problem(503, "DATABASE_UNAVAILABLE", detail, headers={"Retry-After": "1"}), request.url.path)
+
+
+async def _not_ready_because(pool: Pool, streams: Streams) -> Sequence[str]:
+    async with pool.acquire(timeout=1.0) as connection:
+        await connection.fetchval("SELECT 1")
+    silent_s = asyncio.get_running_loop().time() - streams.last_round if streams.last_round is not None else None
+    if silent_s is None or silent_s > _FOLLOWER_SILENT_S:
+        return ["the events are not being followed"]
+    return []

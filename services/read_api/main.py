@@ -1,0 +1,102 @@
+"""The read API as a process: settings in, an HTTP server out.
+
+Signals: the first SIGTERM or SIGINT ends the streams, lets open answers finish and stops within 5 s; a second one leaves at
+once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+
+import structlog
+import uvloop
+
+from event_store.database import DatabaseFault, open_pool
+from read_api.app import create_app
+from service_runtime import health
+from service_runtime.feature_flags import load_flags
+from service_runtime.logs import configure_logging
+from service_runtime.settings import Need, Settings, SettingsFault, load_settings, variable
+from service_runtime.tracing import configure_tracing
+
+SERVICE = "depotgrid-read-api"
+_CONNECTIONS = 10
+
+_log = structlog.get_logger(__name__)
+
+
+class StartFault(Exception):
+    """The process can not start; the message is the one line that says why and what to do."""
+
+
+def now() -> datetime:
+    """The clock of this process."""
+    return datetime.now(UTC)  # noqa: TID251 - the process's main owns its clock
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; then end streams, finish open answers and return, within 5 s.
+
+    Raises `StartFault`, `DatabaseFault` or `health.ListenError`, each with one line for a person.
+    """
+    if settings.auth != "off":
+        raise StartFault(
+            f"{variable('auth')}: the read API can not check tokens yet, and would let everyone in; "
+            f"set it to off and {variable('http_host')} to 127.0.0.1"
+        )
+    if settings.database_url is None:
+        raise StartFault(f"{variable('database_url')}: is not set; give postgresql://user:password@host:5432/depotgrid")
+    flags = load_flags(settings.feature_flags_file)
+    if isinstance(flags, SettingsFault):
+        raise StartFault(flags.line())
+    pool = await open_pool(settings.database_url, SERVICE, min_size=2, max_size=_CONNECTIONS)
+    try:
+        api = create_app(pool, now, flags, stale_after_default_s=settings.stale_after_default_s)
+        async with health.serve(api.app, settings.http_host, settings.http_port) as port:
+            _log.info("serving", address=f"http://{settings.http_host}:{port}")
+            await stop.wait()
+            api.streams.end()
+    finally:
+        try:
+            async with asyncio.timeout(1):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+
+def run() -> int:
+    """Run as a process of its own until a signal; the exit status."""
+    settings = load_settings(need=(Need.DATABASE, Need.ACCESS))
+    if not isinstance(settings, Settings):
+        for fault in settings:
+            _say(fault.line())
+        return 1
+    configure_logging(SERVICE, level=settings.log_level, style=settings.log_format)
+    configure_tracing(SERVICE)
+    try:
+        uvloop.run(_until_signal(settings))
+    except (StartFault, DatabaseFault, health.ListenError) as fault:
+        _say(str(fault))
+        return 1
+    return 0
+
+
+async def _until_signal(settings: Settings) -> None:
+    stop = asyncio.Event()
+
+    def signalled() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signalled)
+    await serve(settings, stop)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,82 @@
+"""Services of their own for tests that pull plugs, and the table of their figures at the end of the run.
+
+The short form runs with every test run; `FAULTS=full` gives the sizes of `make faults`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from deploy.dev.embedded_kafka import EmbeddedKafka
+from tests.faults.load import Stack
+from tests.real_services.comparison import FaultReport
+from tests.real_services.schema import migrate
+
+from operator_cli.embedded_mosquitto import EmbeddedMosquitto
+from operator_cli.embedded_postgres import EmbeddedPostgres
+
+_TEMPLATE = "depotgrid_template"
+_reports: list[FaultReport] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.faults)
+            item.add_marker(pytest.mark.services)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _reports:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(FaultReport.header())
+        for report in _reports:
+            terminalreporter.write_line(report.row())
+
+
+@pytest.fixture
+def note() -> Callable[[FaultReport], FaultReport]:
+    """Puts a run's figures into the table at the end."""
+
+    def noted(report: FaultReport) -> FaultReport:
+        _reports.append(report)
+        return report
+
+    return noted
+
+
+@pytest.fixture(scope="session")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory, _run_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that fault tests may stop and kill; each leaves it running."""
+    with EmbeddedPostgres(_run_folder / "faulty-postgres") as server:
+        migrate(server.create_database(_TEMPLATE))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def own_kafka(_run_folder: Path) -> Iterator[EmbeddedKafka]:
+    """A Kafka that fault tests may stop and kill; each leaves it running."""
+    with EmbeddedKafka(_run_folder / "faulty-kafka") as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_mosquitto(service_folder: Path) -> Iterator[EmbeddedMosquitto]:
+    """A Mosquitto of this test's own."""
+    with EmbeddedMosquitto(service_folder / "mosquitto") as broker:
+        yield broker
+
+
+@pytest.fixture
+async def stack(own_postgres: EmbeddedPostgres, service_folder: Path) -> AsyncGenerator[Stack]:
+    """A database with a fleet of devices, and the workers that a test starts on it."""
+    own_postgres.start()
+    database = f"faults_{service_folder.name.replace('-', '_')}"
+    made = await Stack.make(own_postgres.create_database(database, template=_TEMPLATE), service_folder)
+    yield made
+    made.end_workers()
+    own_postgres.start()
+    own_postgres.drop_database(database)

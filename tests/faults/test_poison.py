@@ -1,0 +1,69 @@
+"""Bad packets among good ones end in the dead letters, each once and under its code, and hold nothing up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from deploy.dev.embedded_kafka import EmbeddedKafka
+from tests.faults.load import Stack, sized
+from tests.real_services.comparison import FaultReport, all_arrived, compare
+from tests.real_services.kafka_publisher import KafkaPublisher
+from tests.real_services.packet_plan import Mixture
+from tests.real_services.packet_publisher import MqttPublisher
+from tests.real_services.sites import rows
+
+from operator_cli.embedded_mosquitto import EmbeddedMosquitto
+
+Note = Callable[[FaultReport], FaultReport]
+
+_COUNT = sized(6_000, 20_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "mixture"),
+    [
+        pytest.param("1 % poison of 13 kinds, MQTT", Mixture(poison=0.01), id="poison"),
+        pytest.param("10 % duplicates, 5 % late, MQTT", Mixture(duplicate=0.1, late=0.05), id="duplicates-and-late"),
+    ],
+)
+async def test_every_packet_of_a_mixture_comes_to_what_it_must(
+    stack: Stack, own_mosquitto: EmbeddedMosquitto, note: Note, name: str, mixture: Mixture
+) -> None:
+    await stack.worker(mqtt_url=own_mosquitto.url()).consuming_mqtt()
+    packets = stack.plan(_COUNT, mixture=mixture)
+    publisher = MqttPublisher(own_mosquitto.port, packets).start()
+    await publisher.finished()
+    await all_arrived(stack.database_url, publisher.confirmed)
+    report = note(await compare(stack.database_url, name, packets, publisher.confirmed))
+    assert report.flawless, report.row()
+    assert report.dead_letters == sum(packet.code is not None for packet in packets)
+    await _latest_is_the_latest_observed(stack)
+
+
+async def test_poison_in_kafka_holds_up_no_neighbour(stack: Stack, kafka: EmbeddedKafka, note: Note) -> None:
+    await stack.begin_kafka(kafka.bootstrap_servers)
+    stack.worker(kafka=kafka.bootstrap_servers)
+    # A gateway that speaks for others has no topic to do it on in Kafka; the rest is the same.
+    packets = stack.plan(_COUNT, mixture=Mixture(poison=0.01, duplicate=0.1))
+    publisher = KafkaPublisher(kafka.bootstrap_servers, packets)
+    async with asyncio.timeout(60):
+        await publisher.run()
+    await all_arrived(stack.database_url, publisher.confirmed)
+    name = "1 % poison, 10 % duplicates, Kafka"
+    report = note(await compare(stack.database_url, name, packets, publisher.confirmed, letter_per_copy=True))
+    assert report.flawless, report.row()
+    assert report.dead_letters == sum(packet.code is not None for packet in packets)
+
+
+async def _latest_is_the_latest_observed(stack: Stack) -> None:
+    """A late packet is in the history, and the latest value is still the one that was observed last."""
+    found = await rows(
+        stack.database_url,
+        "SELECT count(*) FILTER (WHERE l.observed_at < m.newest) FROM (SELECT DISTINCT subject FROM event_store) s "
+        "CROSS JOIN LATERAL (SELECT observed_at FROM event_store e WHERE e.subject = s.subject AND NOT history_only "
+        "ORDER BY observed_at DESC, sent_at DESC, event_id DESC LIMIT 1) l "
+        "CROSS JOIN LATERAL (SELECT max(observed_at) AS newest FROM event_store e WHERE e.subject = s.subject) m",
+    )
+    assert found[0][0] == 0

@@ -1,0 +1,93 @@
+"""Publishes numbered packets to Kafka, keyed by device, and counts what the broker confirmed (`acks=all`).
+
+The producer is idempotent, so that its own retries neither double nor reorder. What could not be delivered in the end is sent again
+by a new producer, in its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from tests.real_services.packet_plan import NumberedPacket
+
+from sensor_packet.topics import KAFKA_PACKET_TOPIC
+
+_Producer: Any = aiokafka.AIOKafkaProducer
+_Consumer: Any = aiokafka.AIOKafkaConsumer
+_Admin: Any = AIOKafkaAdminClient
+_AT_ONCE = 200
+
+
+class KafkaPublisher:
+    """Publishes `packets` in their order, at most `rate` per second (None: as fast as it goes); `run` is the task that does it."""
+
+    def __init__(self, bootstrap_servers: str, packets: Sequence[NumberedPacket], *, rate: float | None = None) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._packets = packets
+        self._rate = rate
+        self._confirmed = [False] * len(packets)
+        self.confirmed_count = 0
+
+    @property
+    def confirmed(self) -> list[NumberedPacket]:
+        """What the broker took responsibility for, in the order of sending."""
+        return [packet for packet, taken in zip(self._packets, self._confirmed, strict=True) if taken]
+
+    async def run(self) -> None:
+        """Return when everything is confirmed."""
+        while self.confirmed_count < len(self._packets):
+            try:
+                await self._publish_unconfirmed()
+            except (KafkaError, OSError):
+                await asyncio.sleep(0.2)
+
+    async def _publish_unconfirmed(self) -> None:
+        producer = _Producer(
+            bootstrap_servers=self._bootstrap_servers, acks="all", enable_idempotence=True, linger_ms=2, request_timeout_ms=10_000
+        )
+        await producer.start()
+        try:
+            pending = [index for index, taken in enumerate(self._confirmed) if not taken]
+            started = time.monotonic()
+            for first in range(0, len(pending), _AT_ONCE):
+                if self._rate is not None:
+                    await asyncio.sleep(max(0.0, started + first / self._rate - time.monotonic()))
+                for index in pending[first : first + _AT_ONCE]:
+                    packet = self._packets[index]
+                    sent = await producer.send(KAFKA_PACKET_TOPIC, packet.body, key=packet.sender.device_id.encode())
+                    sent.add_done_callback(functools.partial(self._note, index))
+            await producer.flush()
+        finally:
+            await producer.stop()
+
+    def _note(self, index: int, done: asyncio.Future[Any]) -> None:
+        if not done.cancelled() and done.exception() is None and not self._confirmed[index]:
+            self._confirmed[index] = True
+            self.confirmed_count += 1
+
+
+async def start_group_at_end(bootstrap_servers: str, group_id: str, partitions: int) -> None:
+    """Make the packet topic where it is missing, and let a new consumer group begin behind everything in it."""
+    admin = _Admin(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        with contextlib.suppress(TopicAlreadyExistsError):
+            await admin.create_topics([NewTopic(KAFKA_PACKET_TOPIC, num_partitions=partitions, replication_factor=1)])
+    finally:
+        await admin.close()
+    consumer = _Consumer(bootstrap_servers=bootstrap_servers, group_id=group_id, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        topic_partitions = [aiokafka.TopicPartition(KAFKA_PACKET_TOPIC, number) for number in range(partitions)]
+        consumer.assign(topic_partitions)
+        await consumer.commit(await consumer.end_offsets(topic_partitions))
+    finally:
+        await consumer.stop()
