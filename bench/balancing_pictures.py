@@ -85,7 +85,7 @@ def rising(case: Case, result: Allocated) -> str:
         points = " ".join(f"{x(level):.1f},{y(flow(case.nodes, case.demands, result, name, level)):.1f}" for level in levels)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>')
         end = flow(case.nodes, case.demands, result, name, most_level)
-        parts.append(text(666, y(end) + (4 if name != "K4" else 16), name, "start", COLOURS[name]))
+        parts.append(text(666, y(end) + (9 if name == "K3" else 1), name, "start", COLOURS[name]))
         if node.saturated and node.saturation_level is not None and node.limit_kw is not None:
             at = node.saturation_level
             parts.append(f'<circle cx="{x(at):.1f}" cy="{y(node.limit_kw):.1f}" r="5" fill="{COLOURS[name]}"/>')
