@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.load_balancer.random_sites import POWERS, Site, sites
@@ -11,11 +12,14 @@ from tests.load_balancer.reference_sites import allocated
 from load_balancer import (
     Allocated,
     LeafAllocation,
+    Limit,
+    LimitSource,
     NodeKind,
     Outcome,
     Policy,
     PowerNode,
     ReasonCode,
+    Strategy,
     allocate,
     flat_site,
 )
@@ -194,3 +198,29 @@ def test_the_outcome_says_whether_every_demand_was_met(site: Site, policy: Polic
     assert told <= set(result.reason_codes)
     assert list(result.reason_codes) == [code for code in ReasonCode if code in result.reason_codes]
     assert all((leaf.reason_code is None) == (leaf.allocated_kw == leaf.requested_kw) for leaf in result.leaves)
+
+
+@laws
+@given(site=sites(), policy=POLICIES, plugs=st.lists(st.lists(POWERS, max_size=3), min_size=10, max_size=10), base_load=POWERS)
+def test_the_charger_strategy_is_the_same_site_with_each_charge_point_limited_by_the_sum_of_its_connectors(
+    site: Site, policy: Policy, plugs: list[list[float]], base_load: float
+) -> None:
+    by_plug = base_load / 4
+    with_plugs: list[PowerNode] = []
+    by_hand: list[PowerNode] = []
+    for node in site.nodes:
+        ratings = plugs[int(node.node_id[2:])] if node.kind is NodeKind.CHARGE_POINT else []
+        with_plugs.append(node)
+        with_plugs += [
+            PowerNode(
+                f"{node.node_id}-{i}", node.node_id, NodeKind.CONNECTOR, [Limit(rating, LimitSource.CIRCUIT_SAFE)], base_load / 4
+            )
+            for i, rating in enumerate(ratings)
+        ]
+        limits = [*node.limits, Limit(sum(ratings), LimitSource.CIRCUIT_SAFE)] if ratings else node.limits
+        by_hand.append(replace(node, limits=limits, base_load_kw=node.base_load_kw + sum(by_plug for _ in ratings)))
+    folded = allocated(allocate(with_plugs, site.demands, policy=policy, strategy=Strategy.CHARGER))
+    assert {leaf.leaf_id: leaf.allocated_kw for leaf in folded.leaves} == pytest.approx(
+        {leaf.leaf_id: leaf.allocated_kw for leaf in allocated(allocate(by_hand, site.demands, policy=policy)).leaves}, abs=1e-9
+    )
+    assert [node.node_id for node in folded.nodes] == sorted(node.node_id for node in site.nodes)
