@@ -51,15 +51,55 @@ def shapes(most_inner: int) -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(0, 50), max_size=most_inner)
 
 
-@st.composite
 def sites(
+    *, minima: bool = True, weights: bool = True, tiers: bool = True, most_leaves: int = 10, base_loads: bool = True
+) -> st.SearchStrategy[Site]:
+    """Sites of any shape, and such as bind at several levels at once."""
+    return st.one_of(
+        any_sites(minima=minima, weights=weights, tiers=tiers, most_leaves=most_leaves, base_loads=base_loads),
+        tight_sites(minima=minima, weights=weights, tiers=tiers, most_leaves=most_leaves),
+    )
+
+
+@st.composite
+def tight_sites(draw: st.DrawFn, *, minima: bool, weights: bool, tiers: bool, most_leaves: int) -> Site:
+    """A grid connection over up to three circuits, each limited to a part of what is asked for below it."""
+    under: list[int] = draw(st.lists(st.integers(1, 3), min_size=2, max_size=most_leaves))
+    demands = [
+        Demand(
+            f"cp{number}",
+            requested_kw=draw(st.sampled_from([5.0, 11.0, 22.0, 50.0, 100 / 3, 150.0])),
+            min_kw=draw(st.sampled_from([0.0, 0.0, 1.4, 4.0, 11 / 3])) if minima else 0.0,
+            weight=draw(WEIGHTS) if weights else 1.0,
+            priority=draw(st.integers(0, 1)) if tiers else 0,
+            arrived_at=draw(MOMENTS) if tiers else None,
+            departs_at=draw(MOMENTS) if tiers else None,
+        )
+        for number in range(len(under))
+    ]
+    parts = st.sampled_from([0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.1])
+    total = 0.0
+    nodes: list[PowerNode] = []
+    for circuit in range(1, 4):
+        asked = sum(demand.requested_kw for demand, parent in zip(demands, under, strict=True) if parent == circuit)
+        limit = Limit(asked * draw(parts), LimitSource.PHYSICAL_RATING)
+        total += min(asked, limit.value_kw or 0.0)
+        nodes.append(PowerNode(f"n{circuit}", "n0", NodeKind.CHARGER_CIRCUIT, [limit]))
+    grid = Limit(total * draw(parts), LimitSource.OPERATING_ENVELOPE)
+    nodes.insert(0, PowerNode("n0", None, NodeKind.GRID_CONNECTION, [grid]))
+    nodes += [PowerNode(f"cp{number}", f"n{parent}", NodeKind.CHARGE_POINT) for number, parent in enumerate(under)]
+    return Site(nodes, demands)
+
+
+@st.composite
+def any_sites(
     draw: st.DrawFn,
     *,
-    minima: bool = True,
-    weights: bool = True,
-    tiers: bool = True,
-    most_leaves: int = 10,
-    base_loads: bool = True,
+    minima: bool,
+    weights: bool,
+    tiers: bool,
+    most_leaves: int,
+    base_loads: bool,
 ) -> Site:
     """A site whose leaves are charge points at any depth from 1 to 7."""
     depths = [0]

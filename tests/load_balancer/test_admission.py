@@ -84,6 +84,19 @@ def test_a_minimum_lifts_a_leaf_above_the_common_share() -> None:
     assert given_kw(allocate(site(18, *"abc"), demands)) == {"a": 10, "b": 4, "c": 4}
 
 
+def test_a_full_circuit_with_minima_counts_in_full_further_up() -> None:
+    """K1 is full at 8 kW (10 + 8 + 8 + 4); what rises in it goes on counting when the grid connection fills at 12."""
+    nodes = depot(42, (30, None), connectors=(0, 0, 0, 0))
+    demands = [
+        Demand("K1-1", 50, min_kw=10),
+        Demand("K1-2", 50, min_kw=2),
+        Demand("K1-3", 50),
+        Demand("K1-4", 4),
+        Demand("K2-1", 50),
+    ]
+    assert given_kw(allocate(nodes, demands)) == {"K1-1": 10, "K1-2": 8, "K1-3": 8, "K1-4": 4, "K2-1": 12}
+
+
 def test_minima_that_fill_a_node_exactly_but_for_a_rounding_error_fit() -> None:
     assert given_kw(allocate(site(20.7, *"abc"), [Demand(leaf, 22, min_kw=6.9) for leaf in "abc"])) == dict.fromkeys("abc", 6.9)
 
