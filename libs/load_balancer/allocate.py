@@ -88,8 +88,7 @@ def allocate(
         _share_among(members, above, tree, wishes, settled)
         if room is not None and step_kw is not None:
             rounded_off |= to_whole_steps(members, tree, wishes, room, settled.given_kw, step_kw)
-            for at in above:
-                settled.free_kw[at] = room.left_kw(at)
+            _after_rounding(members, above, room, wishes, settled)
     return report(tree, wishes, settled, refused, rounded_off)
 
 
@@ -118,6 +117,15 @@ def _set_minima_aside(tree: Tree, wishes: Wishes, refused: dict[int, int], settl
             settled.given_kw[number] = aside_kw[spot] = minimum
     for at, end in enumerate(tree.end):
         settled.free_kw[at] = max(0.0, settled.free_kw[at] - fsum(aside_kw[at:end]))
+
+
+def _after_rounding(members: list[int], above: list[int], room: ExactRoom, wishes: Wishes, settled: Settled) -> None:
+    """Note what steps have changed: what is free, and whose demand a step from the remainder has met after all."""
+    for at in above:
+        settled.free_kw[at] = room.left_kw(at)
+    for number in members:
+        if settled.given_kw[number] == wishes.requested_kw[number]:
+            settled.held_by[number] = -1
 
 
 def _nodes_above(members: list[int], parents: list[int], spots: list[int]) -> list[int]:

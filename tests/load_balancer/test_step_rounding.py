@@ -92,6 +92,12 @@ def test_a_demand_missed_only_by_rounding_says_so() -> None:
     assert (result.leaves[0].reason_code, result.leaves[0].binding_node_id) == (ReasonCode.STEP_ROUNDING, None)
 
 
+def test_a_demand_that_a_step_from_the_remainder_meets_has_no_reason() -> None:
+    result = allocated(allocate(site(9.98, "ab"), [Demand("a", 5), Demand("b", 50)], step_kw=1))
+    assert [(leaf.allocated_kw, leaf.reason_code) for leaf in result.leaves] == [(5, None), (4, ReasonCode.MICROGRID_LIMIT)]
+    assert result.reason_codes == (ReasonCode.MICROGRID_LIMIT, ReasonCode.STEP_ROUNDING)
+
+
 def test_an_earlier_tier_gets_the_remainder_before_a_later_one_shares() -> None:
     demands = [Demand("a", 9, priority=1), Demand("b", 9, priority=1), Demand("c", 9)]
     assert given_kw(allocate(site(19, "abc"), demands, policy=Policy.PRIORITY, step_kw=2)) == {"a": 8, "b": 8, "c": 2}
