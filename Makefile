@@ -14,12 +14,13 @@ test: ## set up, then run every test against real services
 	@deploy/dev/setup test
 	@exec $(PYTHON) -m pytest $(ARGS)
 
-check: ## style, types and import rules
+check: ## style, types, import rules, and that no promise of the HTTP interface is broken
 	@deploy/dev/setup python
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
+	$(PYTHON) -m pytest tests/contracts/test_http_promises.py tests/read_api/test_openapi.py tests/command_api/test_openapi.py
 
 bench: ## measure speed, one table and build/bench.json
 	@deploy/dev/setup test
@@ -40,6 +41,9 @@ migrate: ## bring the database of DEPOTGRID_DATABASE_URL to the newest migration
 contracts: ## write anew what is generated from the code
 	@deploy/dev/setup python
 	$(PYTHON) -m service_runtime.settings > docs/settings.md
+	$(PYTHON) -m read_api.openapi contracts/openapi.read.json
+	$(PYTHON) -m command_api.openapi contracts/openapi.command.json
+	$(PYTHON) -m tests.contracts.http_promises
 
 format: ## format the code and sort its imports
 	@deploy/dev/setup python

@@ -90,7 +90,9 @@ async def report_capabilities(
         faults = _contradictions(cast("dict[str, Any]", body)["measurands"])
     if faults:
         return Faulty(tuple(faults))
-    measurands = tuple(ReportedMeasurand(**one) for one in cast("dict[str, Any]", body)["measurands"])
+    measurands = tuple(
+        ReportedMeasurand(one["key"], one["type"], one.get("unit")) for one in cast("dict[str, Any]", body)["measurands"]
+    )
     before = await reported_measurands(connection, device_id)
     after, refused = plan_capabilities(site, device, before, measurands, new_id)
     await store_plan(connection, site, SitePlan(after, (), ()), now=now, new_id=new_id)

@@ -15,7 +15,7 @@ class ReportedMeasurand:
 
     key: str
     type: str
-    unit: str | None = None
+    unit: str | None
 
 
 async def reported_measurands(connection: Connection, device_id: str) -> tuple[ReportedMeasurand, ...] | None:

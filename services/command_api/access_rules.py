@@ -66,8 +66,15 @@ def allowed_by(access: Access, backing: Backing) -> Callable[..., Awaitable[Prin
 
 
 async def _note(backing: Backing, request: Request, refusal: Problem) -> None:
-    asked = (printable(one) for one in (principal_of(request).subject, request.method, request.url.path, request.url.query))
-    command = Command(*asked, b"", None, None)
+    command = Command(
+        printable(principal_of(request).subject),
+        request.method,
+        printable(request.url.path),
+        printable(request.url.query),
+        b"",
+        None,
+        None,
+    )
     # Whoever may not do it is told so, whatever becomes of the note.
     with contextlib.suppress(Exception):
         await note_refusal(backing.pool, command, refusal.status, refusal.code, backing.clock())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from command_api.app import create_app
+from command_api.codes import CODES
 from event_store.database import Pool
 from service_runtime.access import Access
 from service_runtime.problem import MEDIA_TYPE
@@ -28,6 +29,7 @@ def openapi_text() -> str:
                 if not status.startswith("2"):
                     # FastAPI describes a refusal also as being of the kind that the route's good answer has.
                     response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
+    document["x-codes"] = list(CODES)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

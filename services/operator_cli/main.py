@@ -47,6 +47,12 @@ def read_api() -> NoReturn:
     _become("read_api")
 
 
+@app.command
+def command_api() -> NoReturn:
+    """Run one command API."""
+    _become("command_api")
+
+
 def _become(module: str) -> NoReturn:
     # The service takes this process over, so that signals reach it and nothing of the command stays in memory.
     sys.stdout.flush()

@@ -103,7 +103,10 @@ class Stack:
         api_url = f"http://{_HOST}:{port}"
         environment = self._environment(database_url, mqtt_url, api_url)
         self._service("ingest", ["ingest_worker"], environment, free_port())
-        self._service("read-api", ["read_api"], environment, port)
+        read_port, command_port = free_port(), free_port()
+        self._service("read-api", ["read_api"], environment, read_port)
+        self._service("command-api", ["command_api"], environment, command_port)
+        self._service("front", ["operator_cli.front", str(port), str(read_port), str(command_port)], environment, port)
         if demo:
             self._service("gateway", ["depot_sim"], environment, None)
         running = [service.start() for service in self._services]

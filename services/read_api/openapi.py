@@ -18,6 +18,33 @@ from service_runtime.feature_flags import load_flags
 from service_runtime.problem import MEDIA_TYPE
 from service_runtime.settings import SettingsFault
 
+CODES = (
+    "CHARGE_POINT_NOT_FOUND",
+    "CIRCUIT_NOT_FOUND",
+    "CONNECTOR_NOT_FOUND",
+    "DATABASE_UNAVAILABLE",
+    "DEAD_LETTER_NOT_FOUND",
+    "DEPOT_NOT_FOUND",
+    "DEVICE_NOT_FOUND",
+    "FORBIDDEN",
+    "GATEWAY_NOT_FOUND",
+    "INTERNAL_ERROR",
+    "INVALID_CURSOR",
+    "INVALID_TIMESTAMP",
+    "INVALID_VALUE",
+    "METHOD_NOT_ALLOWED",
+    "MICROGRID_NOT_FOUND",
+    "MISSING_FIELD",
+    "NOT_FOUND",
+    "POWER_SOURCE_NOT_FOUND",
+    "SENSOR_ACTION_NOT_FOUND",
+    "STREAM_UNAVAILABLE",
+    "UNAUTHENTICATED",
+    "UNKNOWN_FIELD",
+    "VALIDATION_FAILED",
+)
+"""The codes that a refusal may have; other programs act on them."""
+
 
 def openapi_text() -> str:
     """The document as indented JSON with a line end."""
@@ -32,6 +59,7 @@ def openapi_text() -> str:
             if status != "200":
                 # FastAPI describes a refusal also as being of the kind that the route's good answer has.
                 response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
+    document["x-codes"] = list(CODES)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

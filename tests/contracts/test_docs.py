@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 
+from command_api.codes import CODES
 from read_api.remediation import advice
 from read_api.request_watch import ReadMetrics
 from sensor_packet.battery_mode import MODES
@@ -36,7 +37,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
 CODE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
 QUOTED = re.compile(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)*)`")
-NOT_OURS = {"GET", "CREATEROLE"}
+NOT_OURS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "CREATEROLE"}
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -62,10 +63,7 @@ WAYS = (
 )
 # Made from the name of what is not there: `not_found("DEPOT", …)`.
 NOT_FOUND = Way("not_found", 0)
-OUT_OF_REACH = {
-    "CONNECTOR_NOT_FOUND",  # nothing in a site file refers to a connector
-    "CONTENT_TOO_LARGE",  # a request body's; there is none to GET
-}
+OUT_OF_REACH = set[str]()
 
 
 @cache
@@ -131,7 +129,7 @@ def codes() -> frozenset[str]:
     """Every reason code that a user can meet."""
     found = {code for way in WAYS for code in codes_of(way)}
     found |= {f"{kind}_NOT_FOUND" for kind in codes_of(NOT_FOUND)}
-    found |= codes_by_http_status() | codes_in_site_schema() | codes_in_returned_pairs()
+    found |= codes_by_http_status() | codes_in_site_schema() | codes_in_returned_pairs() | set(CODES)
     return frozenset(found - OUT_OF_REACH)
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from tests.read_api.conftest import Reader
-from tests.read_api.seed import MICROGRID, run
+from tests.read_api.seed import MICROGRID, SOC_ACTION, run
 
 from event_store.database import Pool
 from microgrid.site_model import CAPABILITIES
@@ -73,7 +73,19 @@ _NOT_UNDERSTOOD: list[tuple[str, dict[str, Any], str]] = [
 
 def _get_paths() -> list[str]:
     paths = json.loads(openapi_text())["paths"]
-    return [path.format(depot_id="d-1", microgrid_id=MICROGRID, device_id="ctrl-1", dead_letter_id=_UNKNOWN_UUID) for path in paths]
+    ids = {
+        "depot_id": "d-1",
+        "microgrid_id": MICROGRID,
+        "device_id": "ctrl-1",
+        "dead_letter_id": _UNKNOWN_UUID,
+        "circuit_id": "gc-1",
+        "charge_point_id": "cp-1",
+        "connector_id": "cp-1-1",
+        "power_source_id": "bess-1",
+        "gateway_id": "gw-1",
+        "sensor_action_id": SOC_ACTION,
+    }
+    return [path.format(**ids) for path in paths]
 
 
 @pytest.mark.usefixtures("site")

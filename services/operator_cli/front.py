@@ -1,0 +1,173 @@
+"""One address for both APIs on one machine: what reads goes to the read API, what changes to the command API.
+
+Under `/api/` every method but GET, HEAD and OPTIONS changes something; everything else is for looking at, or for signing in, and
+the read API's. Bodies are passed on as they come, in both directions, so that streams stay streams; when either side hangs up, so
+does the other. An API that is away, being started again, is a 503 that says to try again.
+
+`python -m operator_cli.front PORT READ_PORT COMMAND_PORT` is a process of `depotgrid up`; elsewhere a proxy does this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+import httpx2
+import msgspec
+import uvloop
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service_runtime.health import ListenError, serve
+from service_runtime.problem import MEDIA_TYPE, Problem
+
+_HOST = "127.0.0.1"
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+# Of one connection and not of the message (RFC 9110, section 7.6.1); who sends them on breaks the framing.
+_OF_A_CONNECTION = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"}
+)
+_CONNECT_S = 5.0
+_MOST_CONNECTIONS = 1000
+_KEPT_OPEN = 100
+
+
+class Front:
+    """An ASGI application that passes requests on."""
+
+    def __init__(self, http: httpx2.AsyncClient, read_url: str, command_url: str) -> None:
+        self._http = http
+        self._read_url = read_url
+        self._command_url = command_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await _live(receive, send)
+            return
+        await self._pass_on(scope, receive, send)
+
+    def url_for(self, method: str, path: str) -> str:
+        """The API that a request is for."""
+        return self._command_url if method not in _READING and path.startswith("/api/") else self._read_url
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query: bytes = scope["query_string"]
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        target = raw_path + (b"?" + query if query else b"")
+        headers = [(name, value) for name, value in scope["headers"] if name not in _OF_A_CONNECTION]
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+        address = httpx2.URL(self.url_for(scope["method"], scope["path"])).copy_with(raw_path=target)
+        received = _Received(receive)
+        request = self._http.build_request(scope["method"], address, headers=headers, content=received.body() if has_body else None)
+        try:
+            response = await self._http.send(request, stream=True)
+        except httpx2.HTTPError:
+            await _unavailable(scope, send)
+            return
+        try:
+            await _answer(response, received, send)
+        finally:
+            await response.aclose()
+
+
+class _Received:
+    """What the client sends: the body, and after it only that it has gone."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._complete = False
+
+    async def body(self) -> AsyncGenerator[bytes]:
+        while not self._complete:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise httpx2.ReadError("the client hung up")
+            self._complete = not message.get("more_body", False)
+            yield message.get("body", b"")
+
+    async def hung_up(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _answer(response: httpx2.Response, received: _Received, send: Send) -> None:
+    headers = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in _OF_A_CONNECTION]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+
+    async def pump() -> None:
+        async for part in response.aiter_raw():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    pumping, listening = asyncio.create_task(pump()), asyncio.create_task(received.hung_up())
+    try:
+        await asyncio.wait({pumping, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if pumping.done():
+            pumping.result()
+    finally:
+        for task in (pumping, listening):
+            task.cancel()
+        await asyncio.gather(pumping, listening, return_exceptions=True)
+
+
+async def _unavailable(scope: Scope, send: Send) -> None:
+    problem = Problem(503, "SERVICE_UNAVAILABLE", "this part of Depotgrid is being started again; try again in a moment")
+    body = msgspec.json.encode(problem.document(scope["path"]))
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def front_app(http: httpx2.AsyncClient, read_url: str, command_url: str) -> ASGIApp:
+    """The application, on a client and the addresses of both APIs."""
+    return Front(http, read_url, command_url)
+
+
+def open_client() -> httpx2.AsyncClient:
+    """A client that waits for an answer as long as it takes: a stream may be silent, and a command has its own bounds."""
+    timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+    limits = httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_KEPT_OPEN)
+    return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
+
+
+async def _run(port: int, read_port: int, command_port: int) -> None:
+    stop = asyncio.Event()
+
+    def signalled() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signalled)
+    async with open_client() as http:
+        app = front_app(http, f"http://{_HOST}:{read_port}", f"http://{_HOST}:{command_port}")
+        async with serve(app, _HOST, port):
+            await stop.wait()
+
+
+def run() -> int:
+    """Serve until a signal; 1 with one line when the port can not be had."""
+    try:
+        with suppress(asyncio.CancelledError):
+            uvloop.run(_run(*(int(port) for port in sys.argv[1:4])))
+    except ListenError as fault:
+        sys.stderr.write(f"depotgrid front: {fault}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
