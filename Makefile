@@ -51,4 +51,4 @@ format: ## format the code and sort its imports
 	$(PYTHON) -m ruff format
 
 lock: ## resolve dependencies anew into requirements.lock (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev --group balancing pyproject.toml -o requirements.lock

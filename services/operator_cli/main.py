@@ -32,6 +32,7 @@ app.command("operator_cli.microgrid_commands:app", name="microgrid", help="Provi
 app.command("operator_cli.database_commands:app", name="db", help="Bring the database to this version, and compare the two.")
 app.command("operator_cli.dead_letter_commands:app", name="dead-letter", help="What could not be taken, and why.")
 app.command("operator_cli.token_command:token", name="token", help="Print an access token for development.")
+app.command("operator_cli.balance:app", name="balance", help="Ask the load balancer about a site in a file.")
 app.command("operator_cli.config_command:config", name="config", help="Show every setting, its value, source and meaning.")
 
 
