@@ -101,10 +101,12 @@ async def test_the_profile_says_what_its_measurands_do(origin: Origin, site: dic
     assert actions["SOC"]["enabled"] is False
 
 
-async def test_an_import_that_names_the_device_leaves_what_it_reported(origin: Origin, bare: None) -> None:
+@pytest.mark.parametrize("profile", ["generic", "sitepwrmon"])
+async def test_another_profile_leaves_what_the_device_reported(origin: Origin, bare: None, profile: str) -> None:
     await _put(origin, *_BOTH)
-    changed = await origin.patch("/api/device/dev", {"profile": "generic"})
-    assert {one["measurand"]: one["enabled"] for one in changed["sensor_actions"]} == {"PEAK_SHAVING": True, "DER": True}
+    changed = await origin.patch("/api/device/dev", {"profile": profile})
+    actions = [(one["measurand"], one["enabled"], one["origin"]) for one in changed["sensor_actions"]]
+    assert actions == [("DER", True, "REPORTED"), ("PEAK_SHAVING", True, "REPORTED")]
 
 
 async def test_every_fault_is_named_at_once(origin: Origin, bare: None) -> None:

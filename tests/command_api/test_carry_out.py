@@ -133,6 +133,7 @@ async def test_another_depot_is_not_there_for_whoever_may_not_see_it(
         allowed = await caller.post("/api/depot", json=depot("e"))
     assert [one.status_code for one in answered] == [404] * 6
     assert (refused.status_code, allowed.status_code) == (403, 201)
+    await origin.get("/api/depot/f", 404)
 
 
 async def test_a_device_says_what_it_measures_for_its_own_gateway_alone(

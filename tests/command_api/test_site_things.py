@@ -202,6 +202,17 @@ async def test_a_circuit_can_not_come_under_itself(origin: Origin, site: dict[st
     assert (await origin.patch("/api/circuit/k", {"parent_circuit_id": "k"}, 409))["code"] == "CIRCUIT_CYCLE"
 
 
+async def test_two_circuits_that_come_under_each_other_at_once_make_no_cycle(origin: Origin, site: dict[str, Any]) -> None:
+    pairs = [(f"a{n}", f"b{n}") for n in range(6)]
+    for name in (name for pair in pairs for name in pair):
+        await origin.post("/api/circuit", {"circuit_id": name, "depot_id": "d", "parent_circuit_id": "k", "name": "C"})
+    moves = [(child, parent) for one, other in pairs for child, parent in ((one, other), (other, one))]
+    answered = await asyncio.gather(
+        *(origin.commands.patch(f"/api/circuit/{child}", json={"parent_circuit_id": parent}) for child, parent in moves)
+    )
+    assert sorted(one.status_code for one in answered) == [200] * 6 + [409] * 6
+
+
 @pytest.mark.parametrize("field", ["circuit_id", "depot_id", "colour"])
 async def test_a_change_of_what_can_not_change_is_refused(origin: Origin, site: dict[str, Any], field: str) -> None:
     assert codes(await origin.patch("/api/circuit/k", {field: "x"}, 422)) == [(f"/{field}", "UNKNOWN_FIELD")]
