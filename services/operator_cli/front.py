@@ -95,7 +95,9 @@ class _Received:
 
 
 async def _answer(response: httpx2.Response, received: _Received, send: Send) -> None:
-    headers = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in _OF_A_CONNECTION]
+    # The server in front dates its answers itself.
+    left_out = {*_OF_A_CONNECTION, b"date"}
+    headers = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in left_out]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
     async def pump() -> None:

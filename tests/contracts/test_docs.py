@@ -58,6 +58,7 @@ WAYS = (
     Way("SiteFault", 1),  # what is wrong with a site file
     Way("_List", 2),  # a reference within one that leads nowhere
     Way("Problem", 1),  # an HTTP answer
+    Way("TokenRefused", 0),  # a token that does not hold
     Way("FieldFault", 1),  # one field of it
     Way("PydanticCustomError", 0),  # a parameter's own validator
 )
