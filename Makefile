@@ -23,8 +23,9 @@ check: ## style, types, import rules, and that no promise of the HTTP interface 
 	$(PYTHON) -m pytest tests/contracts/test_http_promises.py tests/read_api/test_openapi.py tests/command_api/test_openapi.py
 
 bench: ## measure speed, one table and build/bench.json
-	@deploy/dev/setup test
-	@exec $(PYTHON) -m bench $(ARGS)
+	@deploy/dev/setup bench
+	@$(PYTHON) -m bench $(ARGS)
+	@PYTHONPATH=libs exec build/bench-venv/bin/python bench/balancing.py
 
 faults: ## the fault matrix at full size
 	@deploy/dev/setup test
@@ -52,3 +53,4 @@ format: ## format the code and sort its imports
 
 lock: ## resolve dependencies anew into requirements.lock (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev --group balancing pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --group pyproject.toml:balancing-bench -o requirements-bench.lock
