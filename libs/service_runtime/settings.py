@@ -6,7 +6,8 @@ within the hour), and access without OIDC on an address that others can reach. W
 `Need`. A variable with our prefix that is nearly the name of a setting is taken for a slip of the pen; other unknown ones are
 left to whoever they belong to.
 
-Passwords stand inside URLs. They never appear in faults, tables or `repr`; only the attribute itself holds them.
+Passwords stand inside URLs, and a token is one as a whole. They never appear in faults, tables or `repr`; only the attribute itself
+holds them.
 """
 
 from __future__ import annotations
@@ -176,6 +177,9 @@ class Settings(BaseSettings):
     api_url: Annotated[str | None, _Unsettable] = Field(
         None, description="where commands find the HTTP API, `http://127.0.0.1:8080`"
     )
+    api_token: Annotated[str | None, _Unsettable] = Field(
+        None, repr=False, json_schema_extra=_SECRET, description="access token that commands send to the HTTP API"
+    )
 
     mqtt_url: Annotated[_MqttUrl | None, _Unsettable] = Field(
         None,
@@ -272,6 +276,8 @@ def describe(settings: Settings) -> list[SettingRow]:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         shown = None if value is None else str(value).lower() if isinstance(value, bool) else without_password(str(value))
+        if name == "api_token" and shown is not None:
+            shown = "***"
         rows.append(SettingRow(variable(name), shown, settings.source_of(name), field.description or ""))
     return rows
 

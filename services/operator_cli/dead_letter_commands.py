@@ -11,7 +11,7 @@ import httpx2
 from cyclopts import App, Parameter
 
 from operator_cli.output import say, show_json, show_table
-from operator_cli.places import DEFAULT_DATA_DIR, ApiUrl, AsJson, CommandFault, DataDir, find_api
+from operator_cli.places import DEFAULT_DATA_DIR, ApiUrl, AsJson, CommandFault, DataDir, authorization, find_api
 
 app = App(name="dead-letter", help="What could not be taken, and why.")
 _PAGE = 500
@@ -106,7 +106,7 @@ def _letters(api: str, query: dict[str, str], limit: int) -> Iterator[dict[str, 
 
 def _get(api: str, path: str, query: dict[str, str]) -> dict[str, Any]:
     try:
-        answer = httpx2.get(api + path, params=query, timeout=_TIMEOUT_S)
+        answer = httpx2.get(api + path, params=query, headers=authorization(), timeout=_TIMEOUT_S)
     except httpx2.HTTPError as fault:
         raise CommandFault(f"{api} does not answer: {fault}; check DEPOTGRID_API_URL and that the read API is up") from fault
     try:

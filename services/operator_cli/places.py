@@ -86,6 +86,16 @@ def find_api(told: str | None, data_dir: Path) -> str:
     return url.rstrip("/")
 
 
+def authorization() -> dict[str, str]:
+    """The header that tells the HTTP API who asks; none where no token is given, which is enough where access is off."""
+    token = settings_or_fault().api_token
+    if token is None:
+        return {}
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageFault("DEPOTGRID_API_TOKEN: is no access token; give what the issuer or `depotgrid token` prints")
+    return {"Authorization": f"Bearer {token}"}
+
+
 def dev_key_file(settings: Settings, data_dir: Path) -> Path:
     """The file of the local issuer's key: the one that the settings name, else the one that `up` keeps in its data folder."""
     return settings.dev_key_file if settings.source_of("dev_key_file") != "default" else data_dir / DEV_KEY_FILE

@@ -15,7 +15,9 @@ import pytest
 from tests.read_api.seed import MICROGRID, put_site
 
 from event_store.database import open_pool
+from operator_cli.embedded_process import free_port
 from read_api.main import StartFault, serve
+from service_runtime.dev_key import DevGrant, access_token, load_dev_key
 from service_runtime.settings import Settings
 
 
@@ -80,3 +82,30 @@ async def test_what_it_can_not_do_without_ends_the_start_with_the_name_of_the_se
         await serve(_settings("postgresql://h/d", auth="dev", dev_key_file=tmp_path / "key.json"), asyncio.Event())
     with pytest.raises(StartFault, match="DEPOTGRID_DATABASE_URL"):
         await serve(_settings(None), asyncio.Event())
+
+
+async def test_with_the_local_issuer_it_takes_tokens_of_the_key_file_and_shows_the_sign_in_page(
+    database_url: str, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "key.json"
+    grant, now_s = DevGrant("ada", "viewer", None, None), int(time.time())
+    token = access_token(load_dev_key(key_file), "http://localhost:1/auth/dev", grant, now_s=now_s, ttl_s=60)
+    stop, port = asyncio.Event(), free_port()
+    serving = asyncio.create_task(serve(_settings(database_url, auth="dev", dev_key_file=key_file, http_port=port), stop))
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        async with asyncio.timeout(30):
+            while not await _listens(http):
+                assert not serving.done(), serving.exception()
+                await asyncio.sleep(0.05)
+        assert (await http.get("/api/depot")).status_code == 401
+        assert (await http.get("/api/depot", headers={"Authorization": f"Bearer {token}"})).status_code == 200
+        assert "Sign in" in (await http.get("/auth/dev")).text
+    stop.set()
+    await serving
+
+
+async def _listens(http: httpx2.AsyncClient) -> bool:
+    try:
+        return (await http.get("/livez")).status_code == 200
+    except httpx2.ConnectError:
+        return False
