@@ -179,7 +179,8 @@ async def test_a_batch_that_is_not_stored_is_tried_again_as_it_was_with_nothing_
 
 async def test_a_pipeline_in_trouble_says_why_until_it_is_over() -> None:
     async with at_work() as bench:
-        bench.ingest.failures = 1
+        # Often enough that the trouble lasts longer than a look takes to come round.
+        bench.ingest.failures = 4
         bench.ingest.gate.set()
         bench.put(1)
         await until(lambda: bench.pipeline.trouble == "the database is away", "it says why")
