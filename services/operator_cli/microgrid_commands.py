@@ -30,8 +30,8 @@ _MEANING: dict[str, str] = dict(
     zip(
         OUTCOMES,
         (
-            "got their microgrid",
-            "had one already",
+            "get their microgrid",
+            "have one already",
             "have no circuit without a parent and with a name",
             "were deleted meanwhile",
             "failed",
@@ -76,7 +76,7 @@ def resync(
             f"depot {depot} has no microgrid: a named circuit without a parent and `depotgrid microgrid backfill` make it"
         )
     if as_json:
-        show_json({"dry_run": dry_run, **asdict(found)})
+        show_json(_as_document(depot, found, dry_run=dry_run))
     else:
         _show_difference(depot, found, dry_run=dry_run)
     return 0
@@ -136,6 +136,14 @@ def _show_some(what: str, depot_ids: tuple[str, ...]) -> None:
     if depot_ids:
         more = f" and {len(depot_ids) - _LISTED} more, --json names all of them" if len(depot_ids) > _LISTED else ""
         say(f"{what}: {', '.join(depot_ids[:_LISTED])}{more}")
+
+
+def _as_document(depot_id: str, found: Resynced, *, dry_run: bool) -> dict[str, object]:
+    """The difference as the command API tells it."""
+    told = asdict(found)
+    microgrid = told.pop("microgrid")
+    standing = {name: microgrid[name] for name in ("microgrid_id", "version", "status")}
+    return {**standing, "depot_id": depot_id, "dry_run": dry_run, **told}
 
 
 def _show_difference(depot_id: str, found: Resynced, *, dry_run: bool) -> None:

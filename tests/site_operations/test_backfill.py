@@ -276,8 +276,15 @@ def test_the_repair_command_tells_the_difference(database_url: str, capsys: pyte
         assert ("was Typo" in out) == (told != "nothing to change")
     assert run(["microgrid", "resync", "has", "--json", *given]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert {name: answer[name] for name in ("changed", "added", "removed", "renamed", "reordered")} == {
+    assert answer == {
+        "microgrid_id": answer["microgrid_id"],
+        "depot_id": "has",
+        "version": 1,
+        "status": "ACTIVE",
+        "dry_run": False,
         "changed": False,
+        "corrected": [],
+        "unbound": [],
         "added": [],
         "removed": [],
         "renamed": [],
@@ -286,6 +293,8 @@ def test_the_repair_command_tells_the_difference(database_url: str, capsys: pyte
     for depot, fault in (("nowhere", "no depot is called 'nowhere'"), ("bare", "depot bare has no microgrid")):
         assert run(["microgrid", "resync", depot, *given]) == 1
         assert fault in capsys.readouterr().err
+    assert run(["microgrid", "resync", *given]) == 2
+    assert "--depot" in capsys.readouterr().err
 
 
 async def _halt_before_events(database_url: str) -> None:
