@@ -138,10 +138,15 @@ def front_app(http: httpx2.AsyncClient, read_url: str, command_url: str) -> ASGI
 
 
 def open_client() -> httpx2.AsyncClient:
-    """A client that waits for an answer as long as it takes: a stream may be silent, and a command has its own bounds."""
+    """A client that waits for an answer as long as it takes: a stream may be silent, and a command has its own bounds.
+
+    It adds no header of its own: whoever did not say that it takes compressed answers must not get one.
+    """
     timeout = httpx2.Timeout(None, connect=_CONNECT_S)
     limits = httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_KEPT_OPEN)
-    return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
+    client = httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
+    client.headers.clear()
+    return client
 
 
 async def _run(port: int, read_port: int, command_port: int) -> None:

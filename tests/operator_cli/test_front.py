@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -27,7 +28,11 @@ class _Api:
         self.name = name
         self.ended = asyncio.Event()
         self.app = Starlette(
-            routes=[Route("/api/stream", self._stream), Route("/{path:path}", self._echo, methods=_ALL)],
+            routes=[
+                Route("/api/stream", self._stream),
+                Route("/api/compressed", self._compressed),
+                Route("/{path:path}", self._echo, methods=_ALL),
+            ],
         )
 
     async def _echo(self, request: Request) -> Response:
@@ -40,8 +45,12 @@ class _Api:
             "length": len(body),
             "host": request.headers["host"],
             "cookie": request.headers.get("cookie"),
+            "accept_encoding": request.headers.get("accept-encoding"),
         }
         return JSONResponse(told, status_code=207, headers={"X-Told": "yes"})
+
+    async def _compressed(self, _: Request) -> Response:
+        return Response(gzip.compress(b"compressed", mtime=0), headers={"Content-Encoding": "gzip", "ETag": '"a-gzip"'})
 
     async def _stream(self, _: Request) -> Response:
         async def parts() -> AsyncIterator[bytes]:
@@ -98,6 +107,21 @@ async def test_what_was_sent_arrives_as_it_was_sent(front: _Running) -> None:
     told = answered.json()
     assert (told["path"], told["query"], told["length"]) == ("/api/circuit/a%2Fb", "x=%2B1&x=2", 3_000_000)
     assert (told["host"], told["cookie"], answered.headers["x-told"]) == ("depot.example", "a=b", "yes")
+
+
+async def test_a_compressed_answer_stays_as_it_is(front: _Running) -> None:
+    async with httpx2.AsyncClient() as http, http.stream("GET", f"{front.url}/api/compressed") as answered:
+        sent = b"".join([part async for part in answered.aiter_raw()])
+    assert (answered.headers["content-encoding"], answered.headers["etag"]) == ("gzip", '"a-gzip"')
+    assert sent == gzip.compress(b"compressed", mtime=0)
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "identity", None])
+async def test_compression_is_asked_for_only_if_the_client_does(front: _Running, accepted: str | None) -> None:
+    async with httpx2.AsyncClient() as http:
+        del http.headers["accept-encoding"]
+        answered = await http.get(f"{front.url}/api/depot", headers={"Accept-Encoding": accepted} if accepted else {})
+    assert answered.json()["accept_encoding"] == accepted
 
 
 async def test_a_body_of_unknown_length_is_passed_on(front: _Running) -> None:

@@ -118,6 +118,41 @@ async def test_an_answer_that_is_known_already_is_not_sent_again(pool: Pool, rea
     assert changed.headers["etag"] != etag
 
 
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("br, GZIP;q=0.5", "gzip"),
+        ("gzip;q=1.0, identity", "gzip"),
+        ("gzip;q=0", None),
+        ("br, gzip; q=0.00", None),
+        ("not-gzip", None),
+        ("identity", None),
+        ("", None),
+    ],
+)
+async def test_a_long_answer_is_compressed_for_whoever_takes_it(
+    pool: Pool, reader: Reader, accepted: str, coding: str | None
+) -> None:
+    await run(pool, "INSERT INTO depot (depot_id, name, timezone) SELECT 'd-' || i, 'Depot', 'UTC' FROM generate_series(1, 100) i")
+    asking = {"Accept-Encoding": accepted}
+    first = await reader.http.get("/api/depot", headers=asking)
+    assert (first.headers.get("content-encoding"), first.headers["vary"]) == (coding, "Accept-Encoding")
+    assert len(first.json()["items"]) == 100
+    again = await reader.http.get("/api/depot", headers={**asking, "If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert again.headers["vary"] == "Accept-Encoding"
+
+
+async def test_each_coding_of_an_answer_has_an_etag_of_its_own(pool: Pool, reader: Reader) -> None:
+    await run(pool, "INSERT INTO depot (depot_id, name, timezone) SELECT 'd-' || i, 'Depot', 'UTC' FROM generate_series(1, 100) i")
+    etags = [
+        (await reader.http.get("/api/depot", headers={"Accept-Encoding": accepted})).headers["etag"]
+        for accepted in ("gzip", "identity", "gzip")
+    ]
+    assert etags[0] == etags[2] != etags[1]
+
+
 async def test_other_methods_and_places_are_problems_too(reader: Reader) -> None:
     await reader.problem("/api/lunch", 404, "NOT_FOUND")
     refused = await reader.http.post("/api/depot", json={})

@@ -80,6 +80,15 @@ async def listening(address: str, *, after: str | None = None, query: str = "") 
         yield Messages(response)
 
 
+async def test_a_stream_is_not_compressed_so_that_nothing_waits_in_a_compressor(address: str, pool: Pool) -> None:
+    many = "SELECT 'solar-1' || i, 'd-1', NULL, 'SOLAR', 'Roof', 90 FROM generate_series(1, 40) i"
+    await run(pool, f"INSERT INTO power_source (power_source_id, depot_id, circuit_id, kind, name, rated_kw) {many}")
+    async with listening(address) as messages:
+        assert "gzip" in messages.response.request.headers["accept-encoding"]
+        assert "content-encoding" not in messages.response.headers
+        assert len(json.dumps(await messages.next("card"))) > 8192
+
+
 async def test_the_first_message_is_the_card_and_the_next_what_happens(address: str, pool: Pool) -> None:
     async with listening(address) as messages:
         first = await messages.next()
