@@ -92,10 +92,58 @@ dead_letter = sa.Table(
     sa.Column("trace_id", sa.Text),
     sa.Column("replayed_by", sa.Text),
     sa.Column("replayed_at", sa.DateTime(timezone=True)),
+    sa.Column("discarded_by", sa.Text),
+    sa.Column("discarded_at", sa.DateTime(timezone=True)),
+    sa.Column("discarded_why", sa.Text),
+    sa.Column("body_dropped_at", sa.DateTime(timezone=True)),
     sa.CheckConstraint("status IN ('PENDING', 'REPLAYED', 'DISCARDED')", name="dead_letter_status"),
     sa.CheckConstraint("stage IN ('DECODE', 'VALIDATE', 'AUTHORISE', 'ROUTE', 'APPLY')", name="dead_letter_stage"),
     sa.Index("dead_letter_newest", "last_failed_at", "dead_letter_id"),
     sa.Index("dead_letter_depot", "depot_id", "status"),
+    sa.Index("dead_letter_device", "device_id", "last_failed_at", "dead_letter_id"),
+    sa.Index("dead_letter_pending", "received_at", "dead_letter_id", postgresql_where=sa.text("status = 'PENDING'")),
+    sa.Index(
+        "dead_letter_cause",
+        "reason_code",
+        "gateway_id",
+        "received_at",
+        "dead_letter_id",
+        postgresql_where=sa.text("body_dropped_at IS NULL"),
+    ),
+)
+
+replay_job = sa.Table(
+    "replay_job",
+    metadata,
+    sa.Column("job_id", pg.UUID, primary_key=True),
+    sa.Column("requested_by", sa.Text, nullable=False),
+    sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("wanted", pg.JSONB, nullable=False),
+    sa.Column("most_letters", sa.Integer),
+    sa.Column("rate_per_s", sa.Double),
+    sa.Column("dry_run", sa.Boolean, nullable=False),
+    sa.Column("of_depots", pg.ARRAY(sa.Text)),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("outcomes", pg.JSONB, nullable=False, server_default="{}"),
+    sa.Column("failure", sa.Text),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("after_received_at", sa.DateTime(timezone=True)),
+    sa.Column("after_id", pg.UUID),
+    sa.Column("holder", sa.Text),
+    sa.Column("held_until", sa.DateTime(timezone=True)),
+    sa.Column("finished_at", sa.DateTime(timezone=True)),
+    sa.CheckConstraint("status IN ('RUNNING', 'DONE', 'CANCELLED', 'FAILED')", name="replay_job_status"),
+    sa.Index("replay_job_running", "requested_at", postgresql_where=sa.text("status = 'RUNNING'")),
+)
+
+replay_job_letter = sa.Table(
+    "replay_job_letter",
+    metadata,
+    sa.Column("job_id", pg.UUID, sa.ForeignKey("replay_job.job_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("report", pg.JSONB, nullable=False),
 )
 
 remediation = sa.Table(

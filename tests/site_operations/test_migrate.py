@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from event_store.database import DatabaseFault, open_pool
 from site_operations.migrate import differences, migrate
+
+_VERSIONS = Path(__file__).parents[2] / "deploy" / "migrations" / "versions"
 
 
 def test_a_migrated_database_is_what_the_code_expects(database_url: str) -> None:
@@ -28,7 +31,7 @@ async def _insert_a_depot(url: str) -> None:
 def test_migrations_go_back_and_forward_again_on_a_database_with_data(database_url: str) -> None:
     asyncio.run(_insert_a_depot(database_url))
     assert migrate(database_url, "base", down=True) == "base"
-    assert migrate(database_url) == "0002"
+    assert migrate(database_url) == max(path.name[:4] for path in _VERSIONS.glob("0*.py"))
     assert differences(database_url) == []
 
 
