@@ -192,3 +192,16 @@ lease = sa.Table(
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
 )
+
+relay_share = sa.Table(
+    "relay_share",
+    metadata,
+    sa.Column("broker", sa.Text, primary_key=True),
+    sa.Column("share", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("transaction_id", Xid8, nullable=False, server_default=sa.text("'0'")),
+    sa.Column("outbox_position", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("holder", sa.Text),
+    sa.Column("held_until", sa.DateTime(timezone=True), nullable=False, server_default=_now),
+    sa.CheckConstraint("broker IN ('mqtt', 'kafka')", name="relay_share_broker"),
+    sa.CheckConstraint("share BETWEEN 0 AND 7", name="relay_share_share"),
+)
