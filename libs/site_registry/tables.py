@@ -168,6 +168,8 @@ capability_control_point = sa.Table(
     sa.Column("measurand", sa.Text, nullable=False),
     sa.Column("stale_after_s", sa.Double, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("controller_binding_id", pg.UUID, nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("binding_version", sa.BigInteger, nullable=False, server_default=sa.text("1")),
     sa.Index(
         "capability_one_active_source",
         "microgrid_id",
@@ -187,6 +189,7 @@ capability_control_point = sa.Table(
         postgresql_nulls_not_distinct=True,
     ),
     sa.Index("capability_control_point_device", "device_id"),
+    sa.Index("capability_control_point_binding", "controller_binding_id"),
 )
 
 site_change = sa.Table(
