@@ -124,7 +124,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ControlPoint:
-    """Which device owns one capability of one scope; `node_id` None is the whole site."""
+    """Which device owns one capability of one scope; `node_id` None is the whole site.
+
+    The last two tell which controller binding shows it and as what version of that (`controller_bindings`); an empty id is one
+    that is still to be given. They are no part of what the control point says, so equal points may differ in them.
+    """
 
     control_point_id: str
     node_id: str | None
@@ -133,6 +137,8 @@ class ControlPoint:
     measurand: str
     stale_after_s: float
     enabled: bool
+    controller_binding_id: str = field(default="", compare=False)
+    binding_version: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

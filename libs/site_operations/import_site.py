@@ -12,7 +12,7 @@ apart from control points whose device goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from event_store.append import append_events
 from event_store.database import COLLISIONS, Connection, Pool
 from event_store.remediation import settle_remediation
 from microgrid import events
+from microgrid.controller_bindings import rewritten, settle
 from microgrid.events import Event
 from microgrid.provisioning import MicrogridChange, Reconciled, provision, reconcile
 from microgrid.site_model import Circuit, ControlPoint, Microgrid, SensorAction, Site
@@ -98,9 +99,19 @@ async def import_within(
 
 
 async def store_plan(
-    connection: Connection, before: Site | None, plan: SitePlan, *, now: datetime, new_id: Callable[[], str]
+    connection: Connection,
+    before: Site | None,
+    plan: SitePlan,
+    *,
+    now: datetime,
+    new_id: Callable[[], str],
+    named_bindings: Collection[str] = (),
 ) -> None:
-    """Write what a plan changes of a depot, and nothing else, with its events; the caller holds the depot's lock."""
+    """Write what a plan changes of a depot, and nothing else, with its events; the caller holds the depot's lock.
+
+    `named_bindings` are the controller bindings that the command speaks of by id.
+    """
+    plan = replace(plan, site=_with_bindings(before, plan.site, new_id, named_bindings))
     await _write(connection, before, plan.site, now)
     await append_events(connection, _events(before, plan, now, new_id))
     if before is not None:
@@ -196,6 +207,14 @@ def _site_after(
     )
 
 
+def _with_bindings(before: Site | None, after: Site, new_id: Callable[[], str], named: Collection[str]) -> Site:
+    if after.microgrid is None:
+        return after
+    stored = before.microgrid.control_points if before and before.microgrid else ()
+    points = settle(stored, after.microgrid.control_points, new_id, named=named)
+    return replace(after, microgrid=replace(after.microgrid, control_points=points))
+
+
 # Differences
 
 
@@ -245,7 +264,9 @@ async def _write(connection: Connection, before: Site | None, after: Site, now: 
         await write.update_rows(connection, kind, difference.changed)
     if after.microgrid is not None:
         await _write_microgrid(connection, depot_id, before.microgrid if before else None, after.microgrid, now)
-        await write.write_control_points(connection, after.microgrid.microgrid_id, points.changed, points.created)
+        old = before.microgrid.control_points if before and before.microgrid else ()
+        changed = rewritten(old, after.microgrid.control_points)
+        await write.write_control_points(connection, after.microgrid.microgrid_id, changed, points.created)
     # What goes, goes last and the other way round: nothing that stays refers to it any more.
     for kind, difference in reversed(differences.items()):
         await write.delete_rows(connection, kind, [getattr(row, write.KINDS[kind].key) for row in difference.removed])

@@ -18,6 +18,7 @@ from event_store.append import append_events
 from event_store.database import COLLISIONS, Connection, Pool
 from event_store.remediation import settle_remediation
 from microgrid import events
+from microgrid.controller_bindings import settle
 from microgrid.events import Event
 from microgrid.provisioning import MicrogridChange, provision
 from microgrid.site_model import ControlPoint, Microgrid, SensorAction, Site
@@ -93,7 +94,7 @@ async def provision_loaded(
         return NoTopLevelCircuit(depot_id)
     bindable = replace(site, sensor_actions=tuple(action for action in site.sensor_actions if action.node_id is None))
     plan = plan_bindings(SiteDocument(site.depot), bindable, made.microgrid.nodes, bind=True, prune=False, new_id=new_id)
-    microgrid = replace(made.microgrid, control_points=plan.control_points)
+    microgrid = replace(made.microgrid, control_points=settle((), plan.control_points, new_id))
     await write.insert_whole_microgrid(connection, depot_id, microgrid, now)
     known = {action.sensor_action_id: action for action in bindable.sensor_actions}
     disabled = [action for action in plan.actions if known[action.sensor_action_id] != action]

@@ -45,7 +45,8 @@ _QUERIES = {
     ),
     "control_point": (
         "SELECT m.depot_id, p.microgrid_id::text AS microgrid_id, p.control_point_id::text AS control_point_id, "
-        "p.node_id::text AS node_id, p.capability, p.device_id, p.measurand, p.stale_after_s, p.enabled "
+        "p.node_id::text AS node_id, p.capability, p.device_id, p.measurand, p.stale_after_s, p.enabled, "
+        "p.controller_binding_id::text AS controller_binding_id, p.binding_version "
         "FROM capability_control_point p JOIN microgrid m USING (microgrid_id) WHERE m.status <> 'RETIRED'"
     ),
     "charge_point": (

@@ -25,7 +25,8 @@ SELECT d.name, d.timezone,
     (SELECT jsonb_agg(jsonb_build_array(n.node_id, n.source_circuit_id, n.name, n.position))
      FROM microgrid_node n WHERE n.microgrid_id = m.microgrid_id) AS nodes,
     (SELECT jsonb_agg(jsonb_build_array(
-         p.control_point_id, p.node_id, p.capability, p.device_id, p.measurand, p.stale_after_s, p.enabled))
+         p.control_point_id, p.node_id, p.capability, p.device_id, p.measurand, p.stale_after_s, p.enabled,
+         p.controller_binding_id, p.binding_version))
      FROM capability_control_point p WHERE p.microgrid_id = m.microgrid_id) AS points
 FROM depot d LEFT JOIN microgrid m ON m.depot_id = d.depot_id AND m.status <> 'RETIRED'
 WHERE d.depot_id = $1

@@ -73,7 +73,16 @@ KINDS: dict[str, _Kind] = {
 """Kinds of rows in an order in which none refers to a later one."""
 
 _NODE_COLUMNS = ("node_id", "source_circuit_id", "name", "position")
-_POINT_COLUMNS = ("node_id", "capability", "device_id", "measurand", "stale_after_s", "enabled")
+_POINT_COLUMNS = (
+    "node_id",
+    "capability",
+    "device_id",
+    "measurand",
+    "stale_after_s",
+    "enabled",
+    "controller_binding_id",
+    "binding_version",
+)
 _INSERT_WHOLE_MICROGRID = f"""
 WITH made AS (
     INSERT INTO microgrid (microgrid_id, depot_id, version, status, created_at, updated_at)
