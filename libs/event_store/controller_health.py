@@ -53,6 +53,15 @@ async def lock_health(connection: Connection, sensor_action_ids: Sequence[str]) 
     return {row["sensor_action_id"]: _health(row) for row in rows}
 
 
+async def peek_health(connection: Connection, sensor_action_ids: Sequence[str]) -> dict[str, ControllerHealth]:
+    """The rows that exist of these, without a lock."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM controller_health WHERE sensor_action_id = ANY ($1::uuid[])",  # noqa: S608 - constants of ours
+        sorted(set(sensor_action_ids)),
+    )
+    return {row["sensor_action_id"]: _health(row) for row in rows}
+
+
 async def save_health(connection: Connection, healths: Sequence[ControllerHealth]) -> None:
     """Write rows, whether they exist or not."""
     if not healths:

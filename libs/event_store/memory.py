@@ -20,7 +20,7 @@ from event_store.append import NOTHING_APPENDED, Appended
 from event_store.dead_letters import BODY_LIMIT, DeadLetter, DeadLetterFilter, another_attempt, merged
 from event_store.read import Position, StoredEvent
 from event_store.remediation import RemediationEntry
-from event_store.store import StoreTransaction
+from event_store.store import StoreTransaction, Transactions
 from microgrid.capability import latest_key
 from microgrid.circuit_capacity import ControllerHealth
 from microgrid.events import Event
@@ -90,6 +90,31 @@ class _Transaction:
     async def save_health(self, healths: Sequence[ControllerHealth]) -> None:
         self._state.health.update({one.sensor_action_id: one for one in healths})
 
+    async def latest_of(self, subjects: Sequence[str]) -> dict[str, StoredEvent]:
+        return _latest_of(self._state, subjects)
+
+    async def restore_letters(self, letters: Sequence[DeadLetter]) -> None:
+        for letter in merged(letters):
+            known = self._state.letters.get(letter.dead_letter_id)
+            if known is None:
+                fresh = msgspec.structs.replace(letter, status="PENDING", body=letter.body[:BODY_LIMIT])
+                self._state.letters[letter.dead_letter_id] = fresh
+            elif known.body_dropped_at is not None:
+                mended = msgspec.structs.replace(known, body=letter.body[:BODY_LIMIT], body_dropped_at=None)
+                self._state.letters[letter.dead_letter_id] = mended
+
+    async def settle_letters(self, replayed: Sequence[str], failed: Sequence[DeadLetter], by: str, at: datetime) -> frozenset[str]:
+        letters = self._state.letters
+        pending = {one for one in letters if letters[one].status == "PENDING"}
+        for one in pending.intersection(replayed):
+            letters[one] = msgspec.structs.replace(letters[one], status="REPLAYED", replayed_by=by, replayed_at=at)
+        for letter in merged(failed):
+            if letter.dead_letter_id in pending:
+                known = letters[letter.dead_letter_id]
+                letters[letter.dead_letter_id] = msgspec.structs.replace(letter, attempts=known.attempts + 1)
+                self._state.outbox.append(("dead-letter", None, letter.dead_letter_id))
+        return frozenset(pending.intersection({*replayed, *(letter.dead_letter_id for letter in failed)}))
+
 
 class InMemoryEventStore:
     """An event store for tests: deterministic, and as strict as the real one about what is new."""
@@ -105,6 +130,12 @@ class InMemoryEventStore:
             yield _Transaction(working_copy)
             self._state = working_copy
 
+    @asynccontextmanager
+    async def trial(self) -> AsyncGenerator[Transactions]:
+        twin = InMemoryEventStore()
+        twin._state = copy.deepcopy(self._state)
+        yield twin
+
     async def append(self, events: Sequence[Event]) -> Appended:
         async with self.transaction() as transaction:
             return await transaction.append(events)
@@ -114,14 +145,7 @@ class InMemoryEventStore:
             await transaction.settle_remediation(applied)
 
     async def latest_of(self, subjects: Sequence[str]) -> dict[str, StoredEvent]:
-        latest: dict[str, StoredEvent] = {}
-        for stored in self._state.events:
-            subject = stored.event.subject
-            if subject is None or subject not in subjects or stored.event.history_only:
-                continue
-            if subject not in latest or latest_key(stored.event) > latest_key(latest[subject].event):
-                latest[subject] = stored
-        return latest
+        return _latest_of(self._state, subjects)
 
     async def history_of(self, subject: str, limit: int) -> list[StoredEvent]:
         found = [stored for stored in self._state.events if stored.event.subject == subject]
@@ -140,3 +164,34 @@ class InMemoryEventStore:
     async def list_remediation(self, depot_id: str, limit: int) -> list[RemediationEntry]:
         entries = self._state.open_questions
         return [entries[key] for key in sorted(entries) if entries[key].depot_id == depot_id][:limit]
+
+    async def count_waiting(self, wanted: DeadLetterFilter, begun_at: datetime) -> int:
+        return len(self._waiting(wanted, begun_at))
+
+    async def next_pending(
+        self, wanted: DeadLetterFilter, begun_at: datetime, after: tuple[datetime, str] | None, limit: int
+    ) -> list[DeadLetter]:
+        found = self._waiting(wanted, begun_at)
+        return [one for one in found if after is None or (one.received_at, one.dead_letter_id) > after][:limit]
+
+    async def get_dead_letters(self, letter_ids: Sequence[str]) -> dict[str, DeadLetter]:
+        return {one: self._state.letters[one] for one in letter_ids if one in self._state.letters}
+
+    def _waiting(self, wanted: DeadLetterFilter, begun_at: datetime) -> list[DeadLetter]:
+        found = [
+            one
+            for one in self._state.letters.values()
+            if wanted.matches(one) and one.status == "PENDING" and one.first_failed_at <= begun_at
+        ]
+        return sorted(found, key=lambda one: (one.received_at, one.dead_letter_id))
+
+
+def _latest_of(state: _State, subjects: Sequence[str]) -> dict[str, StoredEvent]:
+    latest: dict[str, StoredEvent] = {}
+    for stored in state.events:
+        subject = stored.event.subject
+        if subject is None or subject not in subjects or stored.event.history_only:
+            continue
+        if subject not in latest or latest_key(stored.event) > latest_key(latest[subject].event):
+            latest[subject] = stored
+    return latest

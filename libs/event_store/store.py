@@ -17,6 +17,7 @@ from event_store.database import Connection, Pool
 from event_store.dead_letters import DeadLetter, DeadLetterFilter
 from event_store.read import Position, StoredEvent
 from event_store.remediation import RemediationEntry
+from event_store.trial import Trial
 from microgrid.circuit_capacity import ControllerHealth
 from microgrid.events import Event
 
@@ -31,12 +32,29 @@ class StoreTransaction(Protocol):
     async def lock_health(self, sensor_action_ids: Sequence[str]) -> dict[str, ControllerHealth]: ...
     async def lock_overdue(self, now: datetime, limit: int) -> list[ControllerHealth]: ...
     async def save_health(self, healths: Sequence[ControllerHealth]) -> None: ...
+    async def latest_of(self, subjects: Sequence[str]) -> dict[str, StoredEvent]: ...
+    async def restore_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Put letters back that are not there any more, and the bytes of those that lost them."""
+        ...
+
+    async def settle_letters(self, replayed: Sequence[str], failed: Sequence[DeadLetter], by: str, at: datetime) -> frozenset[str]:
+        """Mark pending letters as replayed, count another attempt of others; gives the ids of those that were pending still."""
+        ...
 
 
-class EventStore(Protocol):
-    """Transactions, and reads outside of them."""
+class Transactions(Protocol):
+    """Where use cases get their transactions from: the store, or a trial of it."""
 
     def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]: ...
+
+
+class EventStore(Transactions, Protocol):
+    """Transactions, and reads outside of them."""
+
+    def trial(self) -> AbstractAsyncContextManager[Transactions]:
+        """Transactions that see what the ones before them did, and of which nothing is ever stored."""
+        ...
+
     async def append(self, events: Sequence[Event]) -> Appended:
         """A transaction that only appends."""
         ...
@@ -51,6 +69,14 @@ class EventStore(Protocol):
 
     async def list_dead_letters(self, wanted: DeadLetterFilter, limit: int) -> list[DeadLetter]: ...
     async def list_remediation(self, depot_id: str, limit: int) -> list[RemediationEntry]: ...
+    async def count_waiting(self, wanted: DeadLetterFilter, begun_at: datetime) -> int: ...
+    async def next_pending(
+        self, wanted: DeadLetterFilter, begun_at: datetime, after: tuple[datetime, str] | None, limit: int
+    ) -> list[DeadLetter]:
+        """Letters that wait since `begun_at` or longer, first received first, behind the (`received_at`, id) of the one before."""
+        ...
+
+    async def get_dead_letters(self, letter_ids: Sequence[str]) -> dict[str, DeadLetter]: ...
 
 
 class PostgresTransaction:
@@ -80,6 +106,15 @@ class PostgresTransaction:
     async def save_health(self, healths: Sequence[ControllerHealth]) -> None:
         await controller_health.save_health(self.connection, healths)
 
+    async def latest_of(self, subjects: Sequence[str]) -> dict[str, StoredEvent]:
+        return await read.latest_of(self.connection, subjects)
+
+    async def restore_letters(self, letters: Sequence[DeadLetter]) -> None:
+        await dead_letters.restore_letters(self.connection, letters)
+
+    async def settle_letters(self, replayed: Sequence[str], failed: Sequence[DeadLetter], by: str, at: datetime) -> frozenset[str]:
+        return await dead_letters.settle_letters(self.connection, replayed, failed, by, at)
+
 
 class PostgresEventStore:
     """The event store in PostgreSQL, on a pool of connections."""
@@ -91,6 +126,11 @@ class PostgresEventStore:
     async def transaction(self) -> AsyncGenerator[StoreTransaction]:
         async with self.pool.acquire() as connection, connection.transaction():
             yield PostgresTransaction(connection)
+
+    @asynccontextmanager
+    async def trial(self) -> AsyncGenerator[Transactions]:
+        async with self.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield Trial(connection)
 
     async def append(self, events: Sequence[Event]) -> Appended:
         return await append.append_events(self.pool, events)
@@ -124,3 +164,17 @@ class PostgresEventStore:
     async def list_remediation(self, depot_id: str, limit: int) -> list[RemediationEntry]:
         async with self.pool.acquire() as connection:
             return await remediation.list_remediation(connection, depot_id, limit=limit)
+
+    async def count_waiting(self, wanted: DeadLetterFilter, begun_at: datetime) -> int:
+        async with self.pool.acquire() as connection:
+            return await dead_letters.count_waiting(connection, wanted, begun_at=begun_at)
+
+    async def next_pending(
+        self, wanted: DeadLetterFilter, begun_at: datetime, after: tuple[datetime, str] | None, limit: int
+    ) -> list[DeadLetter]:
+        async with self.pool.acquire() as connection:
+            return await dead_letters.next_pending(connection, wanted, begun_at=begun_at, after=after, limit=limit)
+
+    async def get_dead_letters(self, letter_ids: Sequence[str]) -> dict[str, DeadLetter]:
+        async with self.pool.acquire() as connection:
+            return await dead_letters.get_dead_letters(connection, letter_ids)
