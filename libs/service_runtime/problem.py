@@ -8,17 +8,20 @@ one elsewhere a pointer that begins with `/query`, `/path`, `/header` or `/cooki
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import compile_path
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -120,8 +123,19 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemDocument, "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
 
 
-def install_problem_answers(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+def methods_described(openapi: bytes) -> dict[str, list[str]]:
+    """The methods of each path of an OpenAPI document, by path template."""
+    paths: dict[str, dict[str, Any]] = json.loads(openapi)["paths"]
+    return {path: sorted(method.upper() for method in operations) for path, operations in paths.items()}
+
+
+def install_problem_answers(app: FastAPI, elsewhere: Mapping[str, Collection[str]] | None = None) -> None:
+    """Make every error of the app a problem document.
+
+    `elsewhere` are the methods, by path template, that another process answers at the same address: a path that is there for them
+    alone is 405 and not 404, and `Allow` names them too.
+    """
+    others = [(compile_path(path)[0], methods) for path, methods in (elsewhere or {}).items()]
 
     def raised(request: Request, fault: Exception) -> JSONResponse:
         return answer(cast("Problem", fault), request.url.path)
@@ -132,12 +146,16 @@ def install_problem_answers(app: FastAPI) -> None:
 
     def by_status(request: Request, fault: Exception) -> JSONResponse:
         found = cast("HTTPException", fault)
-        code = _STATUS_CODES.get(found.status_code, HTTPStatus(found.status_code).name)
-        detail = {
-            404: f"nothing is at {request.url.path}",
-            405: f"{request.method} is not possible at {request.url.path}",
-        }.get(found.status_code, found.detail)
-        return answer(Problem(found.status_code, code, detail, headers=found.headers), request.url.path)
+        status, headers, path = found.status_code, found.headers, request.url.path
+        if status in (404, 405):
+            ours = ((route.path, route.methods) for route in iter_route_contexts(app.routes))
+            known = [*others, *((compile_path(template)[0], methods) for template, methods in ours if template and methods)]
+            allowed = {method for pattern, methods in known for method in methods if pattern.match(path)}
+            status = 405 if allowed else status
+            headers = {"Allow": ", ".join(sorted(allowed))} if allowed else headers
+        code = _STATUS_CODES.get(status, HTTPStatus(status).name)
+        detail = {404: f"nothing is at {path}", 405: f"{request.method} is not possible at {path}"}.get(status, found.detail)
+        return answer(Problem(status, code, detail, headers=headers), path)
 
     def unexpected(request: Request, _fault: Exception) -> JSONResponse:
         detail = "the server failed at this request; its log has the cause"

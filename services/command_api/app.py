@@ -19,9 +19,10 @@ from command_api.packets import PacketDesk, packet_routes
 from command_api.site_things import site_thing_routes
 from event_store.database import UNREACHABLE, Pool
 from sensor_packet.packet import DEFAULT_MAX_AHEAD_S
+from sensor_packet.contract_files import read_contract
 from service_runtime.access import Access
 from service_runtime.health import health_routes
-from service_runtime.problem import Problem, answer, install_problem_answers, problem_responses
+from service_runtime.problem import Problem, answer, install_problem_answers, methods_described, problem_responses
 
 VERSION = "1.0.0"
 """Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
@@ -57,9 +58,11 @@ def create_app(
         capability_routes(backing),
         packet_routes(backing, PacketDesk(backing, max_ahead_s)),
     ):
-        app.include_router(router, dependencies=[Depends(allowed_by(access, backing))], responses=problem_responses(401, 403))
+        app.include_router(
+            router, dependencies=[Depends(allowed_by(access, backing))], responses=problem_responses(401, 403, 500, 503)
+        )
     app.router.routes.extend(health_routes(registry, lambda: _not_ready_because(pool)))
-    install_problem_answers(app)
+    install_problem_answers(app, methods_described(read_contract("openapi.read.json")))
     for unreachable in UNREACHABLE:
         app.add_exception_handler(unreachable, _database_gone)
     app.add_middleware(CommandWatch, metrics=CommandMetrics(registry))

@@ -170,7 +170,10 @@ def microgrid_routes(backing: Backing) -> APIRouter:
             if isinstance(outcome, NoTopLevelCircuit):
                 detail = f"depot {depot_id} has no circuit without a parent and with a name, so there is no grid connection"
                 raise Problem(409, "NO_TOP_LEVEL_CIRCUIT", detail)
-            return done(201 if outcome.created else 200, await describe_microgrid(given.connection, depot_id))
+            document = await describe_microgrid(given.connection, depot_id)
+            if not outcome.created:
+                return done(200, document)
+            return done(201, document, location=f"/api/depot/{depot_id}/microgrid")
 
         return await carry_out(backing, request, handler)
 

@@ -29,6 +29,9 @@ def openapi_text() -> str:
                 if not status.startswith("2"):
                     # FastAPI describes a refusal also as being of the kind that the route's good answer has.
                     response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
+                elif status == "201":
+                    location = {"description": "where it is from now on", "required": True, "schema": {"type": "string"}}
+                    response["headers"] = {"Location": location}
     document["x-codes"] = list(CODES)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -29,10 +29,11 @@ from read_api.site_cache import SiteCache
 from read_api.site_model import site_model_routes
 from read_api.stream import Streams, stream_routes
 from read_api.visibility import ACCESS_RULES, seen_by_caller
+from sensor_packet.contract_files import read_contract
 from service_runtime.access import Access
 from service_runtime.feature_flags import BUILT_IN_DEFAULTS, FeatureFlags
 from service_runtime.health import health_routes
-from service_runtime.problem import Problem, answer, install_problem_answers, problem_responses
+from service_runtime.problem import Problem, answer, install_problem_answers, methods_described, problem_responses
 
 VERSION = "1.0.0"
 """Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
@@ -104,11 +105,11 @@ def create_app(
         app.include_router(
             router,
             dependencies=[Depends(access.enforce(ACCESS_RULES)), Depends(seen_by_caller(backing))],
-            responses=problem_responses(401, 403),
+            responses=problem_responses(401, 403, 500, 503),
         )
     app.router.routes.extend(more_routes)
     app.router.routes.extend(health_routes(registry, lambda: _not_ready_because(pool, streams)))
-    install_problem_answers(app)
+    install_problem_answers(app, methods_described(read_contract("openapi.command.json")))
     for unreachable in UNREACHABLE:
         app.add_exception_handler(unreachable, _database_gone)
     app.add_middleware(RequestWatch, metrics=metrics)

@@ -9,7 +9,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from event_store.database import Pool
 from read_api.app import create_app
@@ -28,6 +28,7 @@ CODES = (
     "DEVICE_NOT_FOUND",
     "FORBIDDEN",
     "GATEWAY_NOT_FOUND",
+    "IDENTITY_PROVIDER_UNAVAILABLE",
     "INTERNAL_ERROR",
     "INVALID_CURSOR",
     "INVALID_TIMESTAMP",
@@ -38,7 +39,10 @@ CODES = (
     "NOT_FOUND",
     "POWER_SOURCE_NOT_FOUND",
     "SENSOR_ACTION_NOT_FOUND",
+    "SERVICE_UNAVAILABLE",
     "STREAM_UNAVAILABLE",
+    "TOKEN_EXPIRED",
+    "TOKEN_INVALID",
     "UNAUTHENTICATED",
     "UNKNOWN_FIELD",
     "VALIDATION_FAILED",
@@ -55,12 +59,24 @@ def openapi_text() -> str:
     api = create_app(cast("Pool", None), lambda: datetime.min.replace(tzinfo=UTC), flags, Access(None))
     document = api.app.openapi()
     for operations in document["paths"].values():
-        for status, response in operations["get"]["responses"].items():
+        operation = operations["get"]
+        for status, response in operation["responses"].items():
             if status != "200":
                 # FastAPI describes a refusal also as being of the kind that the route's good answer has.
                 response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
+        if "application/json" in operation["responses"]["200"]["content"]:
+            _describe_etag(operation)
     document["x-codes"] = list(CODES)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _describe_etag(operation: dict[str, Any]) -> None:
+    headers = {"ETag": {"description": "a hash over the body", "required": True, "schema": {"type": "string"}}}
+    operation["responses"]["200"]["headers"] = headers
+    operation["responses"]["304"] = {"description": "The asker has this already.", "headers": headers}
+    known = {"description": "the ETag of an earlier answer; as long as it holds, the answer is 304 without a body"}
+    parameter = {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}, **known}
+    operation.setdefault("parameters", []).append(parameter)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Query
+from fastapi import APIRouter, FastAPI, Query
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
@@ -18,6 +18,7 @@ from service_runtime.problem import (
     Problem,
     install_problem_answers,
     json_pointer,
+    methods_described,
     problem_of_faults,
     problem_responses,
 )
@@ -152,6 +153,35 @@ async def test_what_is_nowhere_or_not_allowed_is_told_with_the_path(client: http
     assert (nowhere["status"], nowhere["code"], nowhere["instance"]) == (404, "NOT_FOUND", "/nowhere")
     forbidden = await client.delete("/site")
     assert (_document(forbidden)["code"], forbidden.headers["allow"]) == ("METHOD_NOT_ALLOWED", "POST")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("PUT", "/both/x", 405, "DELETE, GET, PATCH"),
+        ("DELETE", "/elsewhere/x", 405, "POST"),
+        ("POST", "/own", 405, "GET"),
+        ("GET", "/both", 404, None),
+        ("GET", "/elsewhere/x/y", 404, None),
+    ],
+)
+async def test_a_method_that_is_not_possible_names_all_that_are_also_those_of_another_process(
+    method: str, path: str, status: int, allow: str | None
+) -> None:
+    app, routes = FastAPI(), APIRouter()
+
+    def nothing() -> None:
+        return None
+
+    routes.add_api_route("/own", nothing, methods=["GET"])
+    routes.add_api_route("/both/{one}", nothing, methods=["PATCH"])
+    routes.add_api_route("/both/{one}", nothing, methods=["DELETE"])
+    app.include_router(routes)
+    install_problem_answers(app, methods_described(b'{"paths": {"/both/{one}": {"get": {}}, "/elsewhere/{one}": {"post": {}}}}'))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as client:
+        answered = await client.request(method, path)
+    assert (answered.status_code, answered.headers.get("allow")) == (status, allow)
+    assert answered.json()["status"] == status
 
 
 async def test_the_unexpected_tells_nothing_of_its_cause(client: httpx2.AsyncClient) -> None:
