@@ -17,7 +17,8 @@ action, take the place of one for the same key, and always go where `output_tran
 
 Which circuit: the action's own, else the device's linked one, else the depot's only top-level circuit.
 
-Which microgrid: the device's depot's. The device must own the active control point of that capability and scope.
+Which microgrid: the device's depot's. The device must own the active control point of that capability and scope, and the measurand
+must be the one that feeds it: a second measurand of the owner would be a second source.
 """
 
 from __future__ import annotations
@@ -150,14 +151,19 @@ def resolve_circuit(site: Site, device: Device, explicit_circuit_id: str | None 
     return _single(top_level, "ONLY_TOP_LEVEL_CIRCUIT", "AMBIGUOUS_CIRCUIT")
 
 
-def resolve_capability(site: Site, device: Device, capability: str, node_id: str | None) -> Target | Unroutable:
-    """The control point of a capability and scope, if this device owns it. The target's id is the control point's."""
+def resolve_capability(
+    site: Site, device: Device, capability: str, node_id: str | None, measurand: str | None = None
+) -> Target | Unroutable:
+    """The control point of a capability and scope, if this device owns it and feeds it by this measurand (None: by any).
+
+    The target's id is the control point's.
+    """
     if site.microgrid is None:
         return Unroutable(REMEDIATION, "MICROGRID_NOT_FOUND")
     owner = site.active_control_point(capability, node_id)
     if owner is None:
         return Unroutable(REMEDIATION, "CAPABILITY_NOT_BOUND")
-    if owner.device_id != device.device_id:
+    if owner.device_id != device.device_id or measurand not in (None, owner.measurand):
         return Unroutable(REJECTED, "CAPABILITY_SOURCE_CONFLICT", (owner.device_id,))
     return Target(owner.control_point_id, "DEPOT_MICROGRID", (site.microgrid.microgrid_id,))
 
@@ -197,7 +203,7 @@ def _target_and_subject(site: Site, device: Device, action: SensorAction) -> tup
         case "UPDATE_MICROGRID_STATE":
             if action.capability is None or site.microgrid is None:
                 return Unroutable(REMEDIATION, "MICROGRID_NOT_FOUND"), None
-            target = resolve_capability(site, device, action.capability, action.node_id)
+            target = resolve_capability(site, device, action.capability, action.node_id, action.measurand)
             return target, subjects.capability_subject(site.microgrid.microgrid_id, action.node_id, action.capability)
         case _:
             target = Target(device.device_id, "DEVICE", (device.device_id,))

@@ -1,12 +1,14 @@
 """Control points follow the sensor actions that feed capabilities. Pure.
 
-A control point is of one device, capability and scope, and one measurand feeds it. What happens to it when actions change:
+A control point is of one device, capability and scope, and one measurand feeds it: that of an action which is enabled as it is, or
+disabled as it is. What happens to it when actions change:
 
 | the device's actions of that capability and scope | its control point |
 |---|---|
 | an enabled one begins to feed it | is enabled with its measurand, or made |
 | the enabled one names another measurand | has that measurand |
 | there are some, and the last enabled one was disabled | is disabled: its status stays visible and becomes stale |
+| all are disabled, and none has its measurand any more | stays disabled, with the measurand of the first by id |
 | the last one goes | goes |
 
 One device owns a capability and scope at a time: to begin feeding what another device owns is a fault that names both, and the
@@ -42,7 +44,7 @@ def follow_actions(site: Site, actions: Sequence[SensorAction], new_id: Callable
         elif key not in after:
             points.pop(key, None)
         elif point is not None:
-            points[key] = replace(point, enabled=False)
+            points[key] = replace(point, enabled=False, measurand=_measurand(point, after[key]))
     return tuple(sorted(points.values(), key=lambda point: point.control_point_id))
 
 
@@ -69,8 +71,12 @@ def _fed_by(fed: Sequence[SensorAction], point: ControlPoint | None, key: _Key, 
     device_id, capability, node_id = key
     if point is None:
         return ControlPoint(new_id(), node_id, capability, device_id, fed[0].measurand, DEFAULT_STALE_AFTER_S, enabled=True)
-    stays = any(action.measurand == point.measurand for action in fed)
-    return replace(point, enabled=True, measurand=point.measurand if stays else fed[0].measurand)
+    return replace(point, enabled=True, measurand=_measurand(point, fed))
+
+
+def _measurand(point: ControlPoint, actions: Sequence[SensorAction]) -> str:
+    stays = any(action.measurand == point.measurand for action in actions)
+    return point.measurand if stays else min(actions, key=lambda action: action.sensor_action_id).measurand
 
 
 def _conflict(microgrid_id: str, key: _Key, owner: ControlPoint) -> SiteFault:

@@ -299,6 +299,7 @@ def _events(before: Site | None, plan: SitePlan, now: datetime, new_id: Callable
             for point in sorted(points.changed, key=lambda point: point.enabled)
         ),
         *((events.CONTROLLER_BINDING_CREATED, binding_payload(point)) for point in points.created),
+        *((events.CAPABILITY_OWNERSHIP_MOVED, move_payload(was, is_now)) for was, is_now in _moves(before, after)),
     ]
     return [
         Event(
@@ -329,6 +330,30 @@ def binding_payload(point: ControlPoint) -> dict[str, object]:
         "stale_after_s": point.stale_after_s,
         "enabled": point.enabled,
     }
+
+
+def move_payload(was: ControlPoint, is_now: ControlPoint) -> dict[str, object]:
+    """What the event of a capability that has another owner says of the control points of both."""
+    return {
+        "capability": is_now.capability,
+        "node_id": is_now.node_id,
+        "from_device_id": was.device_id,
+        "to_device_id": is_now.device_id,
+        "from_control_point_id": was.control_point_id,
+        "to_control_point_id": is_now.control_point_id,
+    }
+
+
+def _moves(before: Site | None, after: Site) -> list[tuple[ControlPoint, ControlPoint]]:
+    """For each scope and capability that had an owner and has another one: the control points of both."""
+
+    def owners(site: Site | None) -> dict[tuple[str | None, str], ControlPoint]:
+        points = site.microgrid.control_points if site and site.microgrid else ()
+        return {(point.node_id, point.capability): point for point in points if point.enabled}
+
+    had = owners(before)
+    has = sorted(owners(after).items(), key=lambda item: item[1].control_point_id)
+    return [(was, point) for key, point in has if (was := had.get(key)) is not None and was.device_id != point.device_id]
 
 
 def _silenced(before: Site, after: Site) -> list[tuple[str, str, str, str]]:

@@ -23,7 +23,7 @@ from microgrid.reporting import CapacityStep, Reported, report
 from microgrid.site_model import ACTIONS, CAPABILITIES, UPDATE_CIRCUIT_CAPACITY, UPDATE_MICROGRID_STATE, Circuit, Gateway
 from sensor_packet.battery_mode import MODES
 from sensor_packet.contract_files import list_contracts, read_contract
-from site_operations.import_site import binding_payload
+from site_operations.import_site import binding_payload, move_payload
 
 Members = dict[str, Any]
 
@@ -109,7 +109,7 @@ WITH_EVERYTHING = site(
     ),
     sources=(BATTERY,),
     gateway=Gateway("gw", "Gateway", "model", {"GEN": "UPDATE_POWER_SOURCE_LOAD"}, {"GEN": "bess"}),
-    points=(control_point("PEAK_SHAVING"), control_point("DER")),
+    points=(control_point("PEAK_SHAVING", measurand="BESS_OPERATIONAL_MODE"), control_point("DER", measurand="ANY")),
 )
 values = st.booleans() | st.floats(-1e6, 1e6) | st.sampled_from(["ON", "FAULT", "IDLE", "text", *MODES])
 units = st.sampled_from(["W", "kW", "MW", "%", "C"])
@@ -195,3 +195,10 @@ def test_every_event_of_a_microgrid_is_valid(before: list[Circuit], after: list[
 def test_every_event_of_a_binding_is_valid(event_type: str, node_id: str | None) -> None:
     point = control_point("DER", node_id=node_id, enabled=False)
     assert validate_event(changed(MicrogridChange(event_type, binding_payload(point)))) == []
+
+
+@pytest.mark.parametrize("node_id", [None, NODE_ID])
+def test_the_event_of_a_capability_with_another_owner_is_valid(node_id: str | None) -> None:
+    payload = move_payload(control_point("DER", "old", node_id=node_id), control_point("DER", "new", node_id=node_id))
+    assert (payload["from_device_id"], payload["to_device_id"]) == ("old", "new")
+    assert validate_event(changed(MicrogridChange("CapabilityOwnershipMoved", payload))) == []

@@ -46,8 +46,16 @@ def action(kind: str, measurand: str, **fields: Any) -> SensorAction:
     return SensorAction(device_id="dev", measurand=measurand, action=kind, **fields)
 
 
-def control_point(capability: str, device_id: str = "dev", *, node_id: str | None = None, enabled: bool = True) -> ControlPoint:
-    return ControlPoint(CONTROL_POINT_ID, node_id, capability, device_id, capability, 300.0, enabled)
+def control_point(
+    capability: str,
+    device_id: str = "dev",
+    *,
+    node_id: str | None = None,
+    enabled: bool = True,
+    measurand: str | None = None,
+) -> ControlPoint:
+    """Fed by the measurand of the capability's name unless it says otherwise."""
+    return ControlPoint(CONTROL_POINT_ID, node_id, capability, device_id, measurand or capability, 300.0, enabled)
 
 
 def microgrid(*points: ControlPoint) -> Microgrid:

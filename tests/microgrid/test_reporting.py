@@ -33,14 +33,14 @@ def reported(step: Step) -> Reported:
 
 
 def one_step(kind: str, key: str, value: Any, **rest: Any) -> Step:
-    """The one step of one measurand with one action, in a depot with one battery whose device owns both capabilities."""
+    """The one step of one measurand with one action, in a depot with one battery whose device owns both capabilities by it."""
     fields: dict[str, Any] = {name: rest.pop(name) for name in ("scale",) if name in rest}
     if kind == "UPDATE_MICROGRID_STATE":
         fields["capability"] = rest.pop("capability", "PEAK_SHAVING")
     depot = site(
         action(kind, key, **fields),
         sources=(BATTERY,),
-        points=(control_point("PEAK_SHAVING"), control_point("DER")),
+        points=(control_point("PEAK_SHAVING", measurand=key), control_point("DER", measurand=key)),
     )
     (step,) = steps(depot, {"key": key, "value": value, **rest})
     return step
@@ -75,7 +75,7 @@ def test_a_valid_value_that_is_unfit_for_its_action_is_refused(kind: str, key: s
     depot = site(
         action(kind, key, capability="DER" if kind == "UPDATE_MICROGRID_STATE" else None),
         sources=(BATTERY,),
-        points=(control_point("DER"),),
+        points=(control_point("DER", measurand=key),),
     )
     refused = steps(depot, {"key": key, "value": value} | ({"unit": unit} if unit else {}))[0]
     assert isinstance(refused, Refused)

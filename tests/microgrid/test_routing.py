@@ -135,6 +135,38 @@ def test_only_the_owner_of_the_active_control_point_speaks_for_a_capability(
         assert decided.target_id == CONTROL_POINT_ID
 
 
+CONFLICT = ("REJECTED", "CAPABILITY_SOURCE_CONFLICT")
+NOT_BOUND = (REMEDIATION, "CAPABILITY_NOT_BOUND")
+FED_BY_FLAG = control_point("DER", measurand="FLAG")
+FED_IN_A_SCOPE = control_point("DER", measurand="FLAG", node_id=NODE_ID)
+
+
+@pytest.mark.parametrize(
+    ("point", "measurand", "node_id", "expected"),
+    [
+        (FED_BY_FLAG, "FLAG", None, (FOUND, "DEPOT_MICROGRID")),
+        (FED_BY_FLAG, "DER", None, CONFLICT),
+        (FED_BY_FLAG, "BESS_OPERATIONAL_MODE", None, CONFLICT),
+        (FED_BY_FLAG, "FLAG", NODE_ID, NOT_BOUND),
+        (FED_IN_A_SCOPE, "FLAG", NODE_ID, (FOUND, "DEPOT_MICROGRID")),
+        (FED_IN_A_SCOPE, "DER", NODE_ID, CONFLICT),
+        (FED_IN_A_SCOPE, "FLAG", None, NOT_BOUND),
+        (control_point("DER", "other", measurand="FLAG"), "FLAG", None, CONFLICT),
+        (control_point("DER", "other", measurand="FLAG"), "DER", None, CONFLICT),
+        (control_point("DER", measurand="FLAG", enabled=False), "FLAG", None, NOT_BOUND),
+        (control_point("DER", measurand="FLAG", enabled=False), "DER", None, NOT_BOUND),
+    ],
+)
+def test_only_the_measurand_of_the_control_point_feeds_a_capability_and_no_second_one_of_the_owner(
+    point: ControlPoint, measurand: str, node_id: str | None, expected: tuple[str, str]
+) -> None:
+    feeding = action("UPDATE_MICROGRID_STATE", measurand, capability="DER", node_id=node_id)
+    depot = site(feeding, points=(point,))
+    (planned,) = plan_device(depot, depot.devices[0]).actions[measurand]
+    assert outcome(planned.target)[:2] == expected
+    assert (planned.control_point_id is not None) == (expected[0] == FOUND)
+
+
 def test_a_depot_without_microgrid_has_none_to_report_for() -> None:
     depot = site(with_microgrid=False)
     decided = resolve_capability(depot, depot.devices[0], "DER", None)

@@ -13,6 +13,7 @@ from site_registry.site_file import SiteFault
 ON = SensorAction("a", "dev", "DER", "UPDATE_MICROGRID_STATE", capability="DER")
 OFF = replace(ON, enabled=False)
 OTHER = replace(ON, measurand="FLAG")
+SECOND_OFF = replace(OTHER, sensor_action_id="b", enabled=False)
 RECORDED = SensorAction("b", "dev", "SOC", "RECORD_MEASUREMENT")
 BOUND = ControlPoint("p", None, "DER", "dev", "DER", 120.0, enabled=True)
 DISABLED = replace(BOUND, enabled=False)
@@ -33,6 +34,9 @@ def _site(actions: tuple[SensorAction, ...], points: tuple[ControlPoint, ...]) -
         ((ON,), (OFF,), (BOUND,), (DISABLED,)),
         ((ON,), (), (BOUND,), ()),
         ((OFF,), (), (DISABLED,), ()),
+        ((OFF,), (replace(OTHER, enabled=False),), (DISABLED,), (replace(DISABLED, measurand="FLAG"),)),
+        ((OFF, SECOND_OFF), (SECOND_OFF,), (DISABLED,), (replace(DISABLED, measurand="FLAG"),)),
+        ((ON, SECOND_OFF), (OFF, SECOND_OFF), (BOUND,), (DISABLED,)),
         ((), (OFF,), (OF_ANOTHER,), (OF_ANOTHER,)),
         ((ON,), (replace(ON, scale=2.0),), (DISABLED,), (DISABLED,)),
         ((ON,), (ON, RECORDED), (BOUND,), (BOUND,)),
@@ -50,6 +54,9 @@ def _site(actions: tuple[SensorAction, ...], points: tuple[ControlPoint, ...]) -
         "disabled",
         "goes",
         "disabled one goes",
+        "another measurand while disabled",
+        "its disabled one goes",
+        "disabled beside another",
         "waits",
         "changes otherwise",
         "records",
