@@ -29,7 +29,7 @@ from microgrid.circuit_capacity import UNLIMITED, CircuitLimits, ControllerHealt
 from microgrid.directory import NotAuthorised, SiteDirectory
 from microgrid.events import CONTROLLER_HEARTBEAT_LOST, Event, utc_text
 from microgrid.reporting import APPLIED, DUPLICATE, IGNORED, RECORDED, CapacityStep, Ignored, Refused, Reported, Step, report
-from microgrid.routing import REMEDIATION
+from microgrid.routing import REMEDIATION, DevicePlan
 from sensor_packet.decode import decode
 from sensor_packet.packet import ClaimedIdentity, Packet, Refusal
 
@@ -88,6 +88,8 @@ class BatchOutcome(msgspec.Struct):
     packets: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter[tuple[str, str]])
     dead_letters: Counter[str] = msgspec.field(default_factory=Counter[str])
     remediations: Counter[str] = msgspec.field(default_factory=Counter[str])
+    causes: Counter[tuple[str, str | None]] = msgspec.field(default_factory=Counter[tuple[str, str | None]])
+    """Dead letters by code and gateway."""
     heartbeats_lost: int = 0
 
     def add(self, other: BatchOutcome) -> None:
@@ -95,6 +97,7 @@ class BatchOutcome(msgspec.Struct):
         self.packets.update(other.packets)
         self.dead_letters.update(other.dead_letters)
         self.remediations.update(other.remediations)
+        self.causes.update(other.causes)
         self.heartbeats_lost += other.heartbeats_lost
 
 
@@ -109,8 +112,11 @@ class Ingest:
         self._clock = clock
         self._max_ahead_s = max_ahead_s
 
-    def prepare(self, raw: RawPacket) -> PreparedPacket:
-        """Decode, authorise and route one packet; no body makes this raise."""
+    def prepare(self, raw: RawPacket, planned: Callable[[DevicePlan], DevicePlan] | None = None) -> PreparedPacket:
+        """Decode, authorise and route one packet; no body makes this raise.
+
+        `planned` gives what is to be done in place of the device's plan, for a sender who names the target.
+        """
         packet = decode(raw.body, received_at=raw.received_at, claimed=raw.claimed, max_ahead_s=self._max_ahead_s)
         if isinstance(packet, Refusal):
             depot_id = self._directory.depot_of(packet.device_id)
@@ -124,7 +130,7 @@ class Ingest:
         metadata: dict[str, object] = {"source": raw.source, "received_at": utc_text(raw.received_at)}
         if raw.trace_id is not None:
             metadata["trace_id"] = raw.trace_id
-        steps = report(packet, plan, raw.received_at, metadata)
+        steps = report(packet, plan if planned is None else planned(plan), raw.received_at, metadata)
         failed = [step for step in steps if isinstance(step, Refused)]
         return PreparedPacket(
             raw,
@@ -132,7 +138,7 @@ class Ingest:
             plan.depot_id,
             steps,
             None,
-            _letter_of_failed_actions(raw, packet, plan.depot_id, failed) if failed else None,
+            letter_of_failed_actions(raw, packet, plan.depot_id, failed) if failed else None,
         )
 
     async def store(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
@@ -143,7 +149,7 @@ class Ingest:
             raise
         except UNSTORABLE as fault:
             if len(batch) == 1:
-                return await self._store_together([_unstorable(batch[0], fault)])
+                return await self._store_together([unstorable(batch[0], fault)])
         middle = len(batch) // 2
         outcome = await self.store(batch[:middle])
         outcome.add(await self.store(batch[middle:]))
@@ -308,6 +314,7 @@ def _outcome(
         outcome.packets[(prepared.raw.source, _summary(prepared, decided, appended.new_ids, seen))] += 1
         if prepared.letter is not None:
             outcome.dead_letters[prepared.letter.reason_code] += 1
+            outcome.causes[prepared.letter.reason_code, prepared.letter.gateway_id] += 1
             for step in prepared.steps:
                 if isinstance(step, Refused) and step.outcome == REMEDIATION:
                     outcome.remediations[step.code] += 1
@@ -352,7 +359,8 @@ def _action_outcome(step: Reported | Refused | Ignored, new_ids: frozenset[str] 
     return ActionOutcome(step.measurand, None, IGNORED)
 
 
-def _letter_of_failed_actions(raw: RawPacket, packet: Packet, depot_id: str, failed: Sequence[Refused]) -> DeadLetter:
+def letter_of_failed_actions(raw: RawPacket, packet: Packet, depot_id: str, failed: Sequence[Refused]) -> DeadLetter:
+    """The letter of a packet of which some actions failed, at least one."""
     first = failed[0]
     stage = "VALIDATE" if first.action is None else "ROUTE"
     actions = [
@@ -410,7 +418,7 @@ def _failed_at(letter: DeadLetter, now: datetime) -> DeadLetter:
     return msgspec.structs.replace(letter, first_failed_at=now, last_failed_at=now)
 
 
-def _unstorable(prepared: PreparedPacket, fault: Exception) -> PreparedPacket:
+def unstorable(prepared: PreparedPacket, fault: Exception) -> PreparedPacket:
     """The packet that broke its batch's transaction, as a dead letter that says what the database said."""
     raw, packet = prepared.raw, prepared.packet
     reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__

@@ -41,6 +41,7 @@ ACCESS_RULES: AccessRules = {
     **{f"PATCH /api/{kind}/{{{kind}_id}}": role for kind, role in _THINGS.items()},  # type: ignore[dict-item]
     **{f"DELETE /api/{kind}/{{{kind}_id}}": role for kind, role in _THINGS.items()},  # type: ignore[dict-item]
     "PUT /api/device/{device_id}/capabilities": ("configurator", "device"),
+    "POST /api/depot/{depot_id}/microgrid/capability-status": ("operator", "device"),
     "POST /api/packet": "device",
     "POST /api/packet/batch": "device",
 }

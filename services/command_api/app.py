@@ -13,13 +13,14 @@ from starlette.responses import JSONResponse
 from command_api.access_rules import allowed_by
 from command_api.backing import Backing
 from command_api.capabilities import capability_routes
+from command_api.capability_status import capability_status_routes
 from command_api.command_watch import CommandMetrics, CommandWatch
 from command_api.depots import depot_routes, microgrid_routes
 from command_api.packets import PacketDesk, packet_routes
 from command_api.site_things import site_thing_routes
 from event_store.database import UNREACHABLE, Pool
-from sensor_packet.packet import DEFAULT_MAX_AHEAD_S
 from sensor_packet.contract_files import read_contract
+from sensor_packet.packet import DEFAULT_MAX_AHEAD_S
 from service_runtime.access import Access
 from service_runtime.health import health_routes
 from service_runtime.problem import Problem, answer, install_problem_answers, methods_described, problem_responses
@@ -42,6 +43,7 @@ def create_app(
     of us a packet's clock may be, in seconds.
     """
     backing = Backing(pool, clock, new_id)
+    desk = PacketDesk(backing, max_ahead_s)
     registry = CollectorRegistry()
     app = FastAPI(
         title="Depotgrid command API",
@@ -56,7 +58,8 @@ def create_app(
         microgrid_routes(backing),
         site_thing_routes(backing),
         capability_routes(backing),
-        packet_routes(backing, PacketDesk(backing, max_ahead_s)),
+        packet_routes(backing, desk),
+        capability_status_routes(backing, desk),
     ):
         app.include_router(
             router, dependencies=[Depends(allowed_by(access, backing))], responses=problem_responses(401, 403, 500, 503)

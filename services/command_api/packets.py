@@ -82,9 +82,14 @@ class PacketDesk:
 
     async def take(self, connection: Connection, raws: Sequence[RawPacket]) -> list[tuple[PreparedPacket, PacketOutcome]]:
         """Decide and store packets in the transaction of a connection."""
+        _, ingest = await self.ready(connection)
+        prepared = [ingest.prepare(raw) for raw in raws]
+        return list(zip(prepared, await post_packets(connection, ingest, prepared), strict=True))
+
+    async def ready(self, connection: Connection) -> tuple[SiteDirectory, Ingest]:
+        """Who is who now, and the use case that decides by it."""
         await self._catch_up(connection)
-        prepared = [self._ingest.prepare(raw) for raw in raws]
-        return list(zip(prepared, await post_packets(connection, self._ingest, prepared), strict=True))
+        return self._directory, self._ingest
 
     async def _catch_up(self, connection: Connection) -> None:
         async with self._looking:
