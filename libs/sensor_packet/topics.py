@@ -31,6 +31,11 @@ def parse_mqtt_packet_topic(topic: str) -> ClaimedIdentity | None:
             return None
 
 
+def kafka_claimed_identity(key: bytes | None) -> ClaimedIdentity:
+    """Give what a packet's Kafka key claims: a device, and no gateway. A record without a key claims a device without a name."""
+    return ClaimedIdentity(None, "" if key is None else key.decode("utf-8", "replace"))
+
+
 def mqtt_dead_letter_topic(reason_code: str) -> str:
     """Give the topic of dead letters with that reason code; ValueError where the code can not be a topic level."""
     return f"iot/v1/dead-letter/{_level(reason_code)}"

@@ -20,8 +20,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
 from ingest_worker.batching import Pipeline
-from sensor_packet.packet import ClaimedIdentity
-from sensor_packet.topics import KAFKA_PACKET_TOPIC
+from sensor_packet.topics import KAFKA_PACKET_TOPIC, kafka_claimed_identity
 from service_runtime.tracing import parse_traceparent
 from site_operations.ingest import RawPacket
 
@@ -98,7 +97,7 @@ class KafkaSource:
             body=record.value or b"",
             source=self.name,
             topic=record.topic,
-            claimed=ClaimedIdentity(None, "" if key is None else key.decode("utf-8", "replace")),
+            claimed=kafka_claimed_identity(key),
             received_at=self._clock(),
             key=key,
             partition=record.partition,
