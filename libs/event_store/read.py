@@ -84,12 +84,42 @@ ORDER BY e.transaction_id DESC, e.global_position DESC LIMIT $9
 """  # noqa: S608 - constants of ours
 
 
+# From the end of the range to its beginning, from one step with an event to the one before: as many descents as there are such
+# steps, and one more for what was before the range. Steps without an event cost nothing.
+_LAST_BEFORE = """
+    SELECT e.observed_at, e.sent_at, e.event_id, e.payload -> {of}.field AS value FROM event_store e
+    WHERE e.subject = {of}.subject AND NOT e.history_only AND e.observed_at < {before}
+    ORDER BY e.observed_at DESC, e.sent_at DESC, e.event_id DESC LIMIT 1
+"""
+_LAST_OF_RANGE = _LAST_BEFORE.format(of="s", before="$4::timestamptz")
+_LAST_OF_STEP_BEFORE = _LAST_BEFORE.format(of="w", before="date_bin(make_interval(secs => $5), w.observed_at, $3::timestamptz)")
+_LAST_OF_STEPS = f"""
+WITH RECURSIVE walk AS (
+    SELECT s.subject, s.field, e.* FROM unnest($1::text[], $2::text[]) AS s (subject, field)
+    CROSS JOIN LATERAL ({_LAST_OF_RANGE}) e
+    UNION ALL
+    SELECT w.subject, w.field, e.* FROM walk w
+    CROSS JOIN LATERAL ({_LAST_OF_STEP_BEFORE}) e
+    WHERE w.observed_at >= $3::timestamptz
+)
+SELECT subject, observed_at, sent_at, event_id::text AS event_id, value FROM walk
+"""  # noqa: S608 - constants of ours
+
+
 class HistoryKey(msgspec.Struct, frozen=True):
     """Where a page of a subject's history ended."""
 
     observed_at: datetime
     sent_at: datetime
     event_id: str
+
+
+class StepValue(msgspec.Struct, frozen=True):
+    """The last counting report of a subject within a step, or before the first: one value of its payload."""
+
+    subject: str
+    key: HistoryKey
+    value: object
 
 
 async def latest_of(connection: Connection, subjects: Sequence[str]) -> dict[str, StoredEvent]:
@@ -120,6 +150,22 @@ async def history_of(
         limit,
     )
     return [stored_event(row) for row in rows]
+
+
+async def last_of_steps(
+    connection: Connection, fields: Sequence[tuple[str, str]], *, since: datetime, until: datetime, step_s: float
+) -> list[StepValue]:
+    """For each (subject, field of its payload): the last counting report of every step that has one, and the one before `since`.
+
+    Steps are `step_s` seconds long and begin at `since`; `until` is exclusive. In no particular order; the number of answers and
+    the cost are bounded by the number of steps, whatever the number of events.
+    """
+    subjects, names = [one[0] for one in fields], [one[1] for one in fields]
+    rows = await connection.fetch(_LAST_OF_STEPS, subjects, names, since, until, step_s)
+    return [
+        StepValue(row["subject"], HistoryKey(in_utc(row["observed_at"]), in_utc(row["sent_at"]), row["event_id"]), row["value"])
+        for row in rows
+    ]
 
 
 async def events_of_microgrid(

@@ -25,6 +25,7 @@ from read_api.history import history_routes
 from read_api.microgrids import microgrid_routes
 from read_api.remediation import remediation_routes
 from read_api.request_watch import ReadMetrics, RequestWatch
+from read_api.series import series_routes
 from read_api.site_cache import SiteCache
 from read_api.site_model import site_model_routes
 from read_api.stream import Streams, stream_routes
@@ -96,6 +97,7 @@ def create_app(
         microgrid_routes(backing),
         card_routes(backing),
         history_routes(backing),
+        series_routes(backing),
         stream_routes(backing, streams),
         remediation_routes(backing),
         device_routes(backing),

@@ -32,6 +32,7 @@ ACCESS_RULES: AccessRules = {
     "GET /api/depot/{depot_id}/microgrid/capability-status": "viewer",
     "GET /api/depot/{depot_id}/microgrid/capability-status/history": "viewer",
     "GET /api/depot/{depot_id}/remediation": "viewer",
+    "GET /api/depot/{depot_id}/series": "viewer",
     "GET /api/microgrid/{microgrid_id}": "viewer",
     "GET /api/microgrid/{microgrid_id}/event": "viewer",
     "GET /api/microgrid/{microgrid_id}/stream": "viewer",

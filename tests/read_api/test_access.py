@@ -31,7 +31,10 @@ from service_runtime.feature_flags import FeatureFlags, load_flags
 _PATHS = sorted(json.loads(openapi_text())["paths"])
 _LISTS = [path for path in _PATHS if "{" not in path]
 _THINGS = [path for path in _PATHS if "{" in path]
-_QUERIES = {"/api/device/{device_id}/measurement/history": {"measurand": "SOC"}}
+_QUERIES = {
+    "/api/device/{device_id}/measurement/history": {"measurand": "SOC"},
+    "/api/depot/{depot_id}/series": {"measure": "load_kw"},
+}
 _NOWHERE = "01900000-0000-7000-8000-0000000000ff"
 
 _MICROGRID_2 = "01900000-0000-7000-8000-000000000002"
