@@ -22,10 +22,10 @@ check: ## style, types, import rules, and that no promise of the HTTP interface 
 	.venv/bin/lint-imports
 	$(PYTHON) -m pytest tests/contracts/test_http_promises.py tests/read_api/test_openapi.py tests/command_api/test_openapi.py
 
-bench: ## measure speed, one table and build/bench.json
+bench: ## measure speed, one table and build/bench.json; ARGS="mqtt card …" for some of it
 	@deploy/dev/setup bench
 	@$(PYTHON) -m bench $(ARGS)
-	@PYTHONPATH=libs exec build/bench-venv/bin/python bench/balancing.py
+	@$(if $(ARGS),,PYTHONPATH=libs exec build/bench-venv/bin/python bench/balancing.py)
 
 faults: ## the fault matrix at full size
 	@deploy/dev/setup test

@@ -1,6 +1,7 @@
-"""`make bench`: one table of the figures that Depotgrid is held to, each beside its peer or limit, and `build/bench.json`.
+"""`make bench`: the figures that Depotgrid is held to, each beside its limit, in one table and in `build/bench.json`.
 
-Figures are medians over `BENCH_RUNS` runs (3 unless set), ratios are taken within one run. `BENCH_PACKETS` is the backlog.
+`make bench ARGS="mqtt card"` measures only those; the names are those of `FIGURES`. Each starts what it needs and ends it.
+`BENCH_RUNS` (3) is how often the throughputs are measured, of which the table shows medians; ratios are taken within one run.
 """
 
 from __future__ import annotations
@@ -8,69 +9,83 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 
 from rich.console import Console
 from rich.table import Table
 
-from bench import at_rest, mqtt_throughput
+from bench import (
+    at_rest,
+    backfill,
+    binding_change,
+    card_load,
+    kafka_throughput,
+    large_site,
+    live,
+    mqtt_throughput,
+    structure,
+)
+from bench.figure import Figure
 
-RUNS = int(os.environ.get("BENCH_RUNS", "3"))
+FIGURES: dict[str, Callable[[], list[Figure]]] = {
+    "mqtt": mqtt_throughput.measure,
+    "kafka": kafka_throughput.measure,
+    "live": live.measure,
+    "rest": at_rest.measure,
+    "card": card_load.measure,
+    "structure": structure.measure,
+    "memory": large_site.measure,
+    "binding": binding_change.measure,
+    "backfill": backfill.measure,
+}
+_WORDS = {True: "held", False: "missed", None: ""}
+_REPORT = Path("build/bench.json")
 
 
-def main() -> None:
-    """Measure, print, write."""
-    runs = [mqtt_throughput.measure() for _ in range(RUNS)]
-    rate = {name: statistics.median(run[name].rate for run in runs) for name in runs[0]}
-    of_stock = statistics.median(run["ours"].rate / run["stock handler"].rate for run in runs)
-    of_bare = statistics.median(run["ours"].rate / run["bare limit"].rate for run in runs)
-    rows = [
-        (
-            "MQTT QoS 1, acknowledged after commit, one worker",
-            f"{rate['ours']:,.0f} packets/s",
-            "15,000 packets/s",
-            rate["ours"] >= 15_000,
-        ),
-        (
-            "… beside a stock FastStream MQTT handler",
-            f"{of_stock:.1f} × its {rate['stock handler']:,.0f}/s",
-            "12 ×",
-            of_stock >= 12,
-        ),
-        (
-            "… as a share of the bare limit",
-            f"{of_bare:.0%} of its {rate['bare limit']:,.0f}/s",
-            "60 %",
-            of_bare >= 0.6,
-        ),
-    ]
-    for way, tries in at_rest.measure().items():
-        within = sum(milliseconds <= 100 for milliseconds in tries)
-        seen = f"{within} of {len(tries)}, median {statistics.median(tries):.0f} ms"
-        rows.append((f"{way} to the card at rest within 100 ms", seen, "95 of 100", within >= 95))
-    table = Table(title=f"median of {RUNS} run(s), {os.cpu_count()} cores, {platform.machine()}")
-    for heading in ("figure", "seen", "at least", ""):
+def main(names: list[str]) -> int:
+    """Measure what is named, or all; 2 for a name that is not known."""
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        sys.stderr.write(f"bench: no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}\n")
+        return 2
+    progress = Console(stderr=True)
+    measured: list[tuple[str, Figure]] = []
+    for name in names or FIGURES:
+        begun = perf_counter()
+        with progress.status(f"measuring {name} …"):
+            measured += [(name, figure) for figure in FIGURES[name]()]
+        if progress.is_terminal:
+            progress.print(f"{name}: {perf_counter() - begun:.0f} s", style="dim")
+    _print(measured)
+    _write(measured)
+    return 0
+
+
+def _print(measured: list[tuple[str, Figure]]) -> None:
+    table = Table(title=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    for heading in ("figure", "seen", "limit", ""):
         table.add_column(heading)
-    for figure, seen, least, held in rows:
-        table.add_row(figure, seen, least, "held" if held else "missed")
-    Console(width=130).print(table)
-    report = Path("build/bench.json")
-    report.parent.mkdir(exist_ok=True)
-    report.write_text(
-        json.dumps(
-            {
-                "runs": [
-                    {name: {"packets": d.packets, "seconds": d.seconds, "cpu_s": d.cpu_s} for name, d in run.items()}
-                    for run in runs
-                ],
-                "rows": [{"figure": f, "seen": s, "at_least": a, "held": h} for f, s, a, h in rows],
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    for _, figure in measured:
+        table.add_row(figure.name, figure.seen, figure.limit, _WORDS[figure.held])
+    Console(width=170).print(table)
+
+
+def _write(measured: list[tuple[str, Figure]]) -> None:
+    _REPORT.parent.mkdir(exist_ok=True)
+    report = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
+        "rows": [
+            {"of": name, "figure": f.name, "seen": f.seen, "limit": f.limit, "held": f.held, "values": f.values}
+            for name, f in measured
+        ],
+    }
+    _REPORT.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,8 @@ they belong to is written by `seed_site`.
 
 from __future__ import annotations
 
+import itertools
+import select
 import socket
 import struct
 from datetime import UTC, datetime, timedelta
@@ -17,9 +19,9 @@ GATEWAY = "bench-gw"
 _WINDOW = 2_000
 
 
-def packet(number: int, start: datetime) -> tuple[str, bytes]:
-    """Topic and body of one packet; numbers make packet ids and times differ."""
-    device = f"bench-{number % DEVICES:04d}"
+def packet(number: int, start: datetime, from_device: int | None = None) -> tuple[str, bytes]:
+    """Topic and body of one packet; numbers make packet ids and times differ, and deal packets out to the devices by themselves."""
+    device = f"bench-{number % DEVICES if from_device is None else from_device:04d}"
     sent_at = (start + timedelta(milliseconds=number)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = (
         f'{{"schema_version":"1.0","packet_id":"{number:08d}-7a31-7c55-b0a5-2f4f1f0a9d11","gateway_id":"{GATEWAY}",'
@@ -32,7 +34,7 @@ def packet(number: int, start: datetime) -> tuple[str, bytes]:
 
 
 async def seed_site(database_url: str) -> None:
-    """One depot per five devices, each device bound to its depot's PEAK_SHAVING or recording its SOC."""
+    """500 depots with a device each, which feeds its depot's PEAK_SHAVING."""
     connection = await asyncpg.connect(database_url)
     async with connection.transaction():
         await connection.execute(
@@ -63,37 +65,55 @@ def start_time() -> datetime:
 
 
 class MqttPublisher:
-    """A bare MQTT 5 client that publishes QoS 1 with a window of unconfirmed packets."""
+    """A bare MQTT 5 client that publishes QoS 1 and counts what the broker confirms."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, client_id: str = "bench-publisher") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client_id = b"bench-publisher"
-        variable = b"\x00\x04MQTT\x05\x02\x00\x00\x00" + struct.pack("!H", len(client_id)) + client_id
+        name = client_id.encode()
+        variable = b"\x00\x04MQTT\x05\x02\x00\x00\x00" + struct.pack("!H", len(name)) + name
         self._socket.sendall(b"\x10" + _length(len(variable)) + variable)
         self._buffer = b""
+        self._sent = 0
+        self.unconfirmed = 0
         self._read_until(0x20)
 
     def publish(self, packets: list[tuple[str, bytes]]) -> None:
-        """Publish all and return when the broker has confirmed all."""
-        confirmed = sent = 0
-        while confirmed < len(packets):
-            chunk = packets[sent : sent + _WINDOW - (sent - confirmed)]
-            if chunk:
-                self._socket.sendall(b"".join(_publish(sent + i, *one) for i, one in enumerate(chunk)))
-                sent += len(chunk)
-            confirmed += self._read_until(0x40)
+        """Publish all, with a window of unconfirmed packets, and return when the broker has confirmed all."""
+        left = iter(packets)
+        while chunk := list(itertools.islice(left, _WINDOW - self.unconfirmed)):
+            self._socket.sendall(b"".join([self._numbered(*one) for one in chunk]))
+            self.take_confirmations(wait=True)
+        while self.unconfirmed:
+            self.take_confirmations(wait=True)
+
+    def send(self, topic: str, body: bytes) -> None:
+        """Publish one packet without waiting for anything."""
+        self._socket.sendall(self._numbered(topic, body))
+
+    def take_confirmations(self, *, wait: bool = False) -> None:
+        """Count what the broker has confirmed by now, or wait for it to confirm at least one."""
+        if wait or select.select([self._socket], [], [], 0)[0]:
+            self.unconfirmed -= self._read_until(0x40)
 
     def close(self) -> None:
         """Disconnect."""
         self._socket.sendall(b"\xe0\x00")
         self._socket.close()
 
+    def _numbered(self, topic: str, body: bytes) -> bytes:
+        self._sent += 1
+        self.unconfirmed += 1
+        return _publish(self._sent, topic, body)
+
     def _read_until(self, kind: int) -> int:
         """Read at least one packet of a kind; returns how many there were."""
         found = 0
         while not found:
-            self._buffer += self._socket.recv(65536)
+            received = self._socket.recv(65536)
+            if not received:
+                raise ConnectionError("the broker closed the connection")
+            self._buffer += received
             offset = 0
             while len(self._buffer) - offset >= 2 and len(self._buffer) - offset >= 2 + self._buffer[offset + 1]:
                 found += self._buffer[offset] == kind

@@ -32,7 +32,7 @@ async def main(database_url: str, port: int) -> None:
     async def store(packet: dict[str, Any]) -> None:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(
-                "INSERT INTO bare VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                "INSERT INTO bare (event_id, device_id, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
                 hashlib.sha1(packet["packet_id"].encode()).hexdigest()[:32],
                 packet["device_id"],
                 str(packet["measurands"]).replace("'", '"').replace("True", "true").replace("False", "false"),
