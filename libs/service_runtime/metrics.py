@@ -82,18 +82,58 @@ class IngestMetrics:
 
 
 class RelayMetrics:
-    """The metrics of one outbox relay."""
+    """The metrics of one relay. `broker` is `mqtt` or `kafka`, `kind` is `event` or `dead-letter`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._published = Counter(
-            "depotgrid_relay_published", "Outbox rows that the broker confirmed", ["topic"], registry=registry
+            "depotgrid_relay_published", "Outbox rows that a broker confirmed", ["broker", "kind"], registry=registry
         )
-        self._lag = Gauge("depotgrid_relay_lag_seconds", "Age of the oldest outbox row not yet published", registry=registry)
+        self._retries = Counter(
+            "depotgrid_relay_retries", "Batches sent again because a broker did not confirm them", ["broker"], registry=registry
+        )
+        self._lag = Gauge(
+            "depotgrid_relay_lag_seconds", "Age of the oldest outbox row not yet published", ["broker"], registry=registry
+        )
+        self._shares = Gauge("depotgrid_relay_shares", "Shares of the streams that this relay holds", ["broker"], registry=registry)
 
-    def count_published(self, topic: str, rows: int) -> None:
-        """The broker confirmed so many rows of a topic."""
-        self._published.labels(topic).inc(rows)
+    def count_published(self, broker: str, kind: str, rows: int) -> None:
+        """A broker confirmed so many rows of a kind."""
+        self._published.labels(broker, kind).inc(rows)
 
-    def watch(self, *, lag_s: Callable[[], float]) -> None:
-        """Read the lag whenever metrics are asked for."""
-        self._lag.set_function(lag_s)
+    def count_retry(self, broker: str) -> None:
+        """A broker did not confirm a batch, which is sent again."""
+        self._retries.labels(broker).inc()
+
+    def watch(self, broker: str, *, lag_s: Callable[[], float], shares: Callable[[], float]) -> None:
+        """Read these two of a broker whenever metrics are asked for."""
+        self._lag.labels(broker).set_function(lag_s)
+        self._shares.labels(broker).set_function(shares)
+
+
+class BridgeMetrics:
+    """The metrics of one bridge from MQTT to Kafka."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._forwarded = Counter(
+            "depotgrid_bridge_packets", "Packets by what became of them: FORWARDED or DEAD_LETTERED", ["outcome"], registry=registry
+        )
+        self._retries = Counter(
+            "depotgrid_bridge_retries", "Batches sent again because Kafka or the database did not take them", registry=registry
+        )
+        self._in_flight = Gauge("depotgrid_bridge_in_flight_packets", "Received and not yet acknowledged", registry=registry)
+        self._unacknowledged_age = Gauge(
+            "depotgrid_bridge_unacknowledged_age_seconds", "Age of the oldest packet not yet acknowledged", registry=registry
+        )
+
+    def count(self, outcome: str, packets: int) -> None:
+        """So many packets are acknowledged, with this outcome."""
+        self._forwarded.labels(outcome).inc(packets)
+
+    def count_retry(self) -> None:
+        """A batch was not taken and is sent again."""
+        self._retries.inc()
+
+    def watch(self, *, in_flight: Callable[[], float], unacknowledged_age_s: Callable[[], float]) -> None:
+        """Read these two whenever metrics are asked for."""
+        self._in_flight.set_function(in_flight)
+        self._unacknowledged_age.set_function(unacknowledged_age_s)

@@ -40,6 +40,7 @@ class Need(Enum):
     MQTT = "mqtt"
     KAFKA = "kafka"
     PACKET_SOURCE = "packet source"  # MQTT, Kafka or both
+    BROKER = "broker"  # MQTT, Kafka or both, to publish to
     ACCESS = "access"  # who may do what can be decided
 
 
@@ -210,6 +211,9 @@ class Settings(BaseSettings):
     oidc_audience: Annotated[str | None, _Unsettable] = Field(
         None, description="audience or client id that tokens must carry; any of the issuer's when not set"
     )
+    oidc_client_id: Annotated[str | None, _Unsettable] = Field(
+        None, description="client id with which the web pages sign people in at the issuer; a public client with PKCE"
+    )
     oidc_roles_claim: str = Field("roles", min_length=1, description="claim that lists a person's roles")
     oidc_depots_claim: str = Field("depots", min_length=1, description="claim that lists the depots a person may see")
     dev_key_file: Path = Field(
@@ -218,6 +222,10 @@ class Settings(BaseSettings):
 
     http_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     http_port: int = Field(8080, ge=0, le=65_535, description="port to listen on; 0 for any free one")
+
+    web_dir: Annotated[Path | None, _Unsettable] = Field(
+        None, description="folder of the built web pages that `depotgrid up` serves; those of the checkout when not set"
+    )
 
     max_clock_ahead_s: int = Field(300, ge=0, le=86_400, description="how far ahead of us a packet's clock may be")
     stale_after_default_s: int = Field(
@@ -228,6 +236,11 @@ class Settings(BaseSettings):
     in_hand_max_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="their bytes at which reading stops")
     unacknowledged_age_limit_s: int = Field(
         30, ge=1, description="age of the oldest uncommitted packet at which a worker reports itself not ready"
+    )
+
+    outbox_keep_sent_s: int = Field(3_600, ge=0, description="how long the outbox keeps what every broker has confirmed")
+    outbox_keep_unsent_s: int = Field(
+        604_800, ge=3_600, description="how long the outbox waits for a relay, where none runs, or none for a broker that had one"
     )
 
     feature_flags_file: Annotated[Path | None, _Unsettable] = Field(
@@ -336,6 +349,8 @@ def _faults_between(settings: Settings, need: Collection[Need]) -> list[Settings
         missing(
             "mqtt_url", f"neither it nor {variable('kafka_bootstrap_servers')} is set", "give the broker that packets come from"
         )
+    if Need.BROKER in need and settings.mqtt_url is None and settings.kafka_bootstrap_servers is None:
+        missing("mqtt_url", f"neither it nor {variable('kafka_bootstrap_servers')} is set", "give the broker that events go to")
     if Need.ACCESS in need and settings.auth == "oidc" and settings.oidc_issuer is None:
         missing(
             "oidc_issuer", "is not set, and without it no token can be checked", f"give it, or {variable('auth')}=off on loopback"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from service_runtime.metrics import IngestMetrics, RelayMetrics
+from service_runtime.metrics import BridgeMetrics, IngestMetrics, RelayMetrics
 
 
 def _text(registry: CollectorRegistry) -> str:
@@ -50,10 +50,27 @@ def test_what_is_in_flight_is_read_when_asked_for() -> None:
 def test_the_relays_lag_and_confirmed_rows_show() -> None:
     registry = CollectorRegistry()
     relay = RelayMetrics(registry)
-    relay.count_published("microgrid.domain-event.v1", 5)
-    relay.watch(lag_s=lambda: 2.5)
-    assert 'depotgrid_relay_published_total{topic="microgrid.domain-event.v1"} 5.0' in _text(registry)
-    assert "depotgrid_relay_lag_seconds 2.5" in _text(registry)
+    relay.count_published("kafka", "event", 5)
+    relay.count_retry("mqtt")
+    relay.watch("kafka", lag_s=lambda: 2.5, shares=lambda: 4)
+    text = _text(registry)
+    assert 'depotgrid_relay_published_total{broker="kafka",kind="event"} 5.0' in text
+    assert 'depotgrid_relay_retries_total{broker="mqtt"} 1.0' in text
+    assert 'depotgrid_relay_lag_seconds{broker="kafka"} 2.5' in text
+    assert 'depotgrid_relay_shares{broker="kafka"} 4.0' in text
+
+
+def test_what_a_bridge_forwarded_and_still_has_in_hand_shows() -> None:
+    registry = CollectorRegistry()
+    bridge = BridgeMetrics(registry)
+    bridge.count("FORWARDED", 3)
+    bridge.count_retry()
+    bridge.watch(in_flight=lambda: 7, unacknowledged_age_s=lambda: 1.5)
+    text = _text(registry)
+    assert 'depotgrid_bridge_packets_total{outcome="FORWARDED"} 3.0' in text
+    assert "depotgrid_bridge_retries_total 1.0" in text
+    assert "depotgrid_bridge_in_flight_packets 7.0" in text
+    assert "depotgrid_bridge_unacknowledged_age_seconds 1.5" in text
 
 
 def test_no_label_has_a_value_per_device_gateway_or_depot() -> None:
