@@ -322,9 +322,9 @@ async def _taken(connection: Connection, kind: str, site: Site, identifier: str)
 def _unknown_node(site: Site, kind: str, entry: Mapping[str, Any]) -> list[SiteFault]:
     node_id = entry.get("node_id") if kind == "sensor_action" else None
     nodes = {node.node_id for node in site.microgrid.nodes} if site.microgrid else set[str]()
-    if node_id is None or node_id in nodes:
-        return []
-    return [SiteFault("/node_id", "UNKNOWN_NODE", f"the depot's microgrid has no node {str(node_id)[:64]}")]
+    if not isinstance(node_id, str) or node_id in nodes:
+        return []  # what is no text was told by the schema
+    return [SiteFault("/node_id", "UNKNOWN_NODE", f"the depot's microgrid has no node {node_id[:64]}")]
 
 
 def _in_order(faults: Sequence[SiteFault]) -> tuple[SiteFault, ...]:
