@@ -1,13 +1,15 @@
 """Server-sent events of a microgrid: what happens as `event`, and the card as `card` whenever it changed.
 
 One follower per process reads the store in the order that skips nothing (`event_store.follow`) and hands each event to the
-clients of its microgrid. It wakes by notification, and by its poll where one is missed or where an older transaction still
-held the newest events back.
+clients of its microgrid (`stream_client`). It wakes by notification, and by its poll where one is missed or where an older
+transaction still held the newest events back.
 
 Where a client begins. The follower lets new clients in only between two rounds, so that a client's start is a position up to
-which everything is settled and from which on it is handed everything. A client that resumes after a position is first served
-from the store up to at least its start and then from its queue, leaving out what it has had: both are in the same order, so
-there is no gap and no repetition at the seam.
+which everything is settled and from which on it is handed everything. A client that resumes after an earlier position gets what
+is between from the store.
+
+Events. Each microgrid hands on at once what comes after a pause; what follows is gathered for a moment and handed on together. So
+a busy microgrid costs a few writes a second for each client, however much happens in it.
 
 Cards. One task per microgrid that has clients makes one card for all of them, whenever something may have changed it: an event,
 a changed configuration, a moment at which something turns stale or a heartbeat is lost, and every second for what nobody
@@ -22,31 +24,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
 from datetime import datetime
 from typing import Annotated
 
 import msgspec
 import structlog
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
 from starlette.requests import Request
 
 from event_store.append import EVENT_CHANNEL
 from event_store.database import UNREACHABLE, Connection
-from event_store.follow import START, end_position, follow
+from event_store.follow import START, end_position
 from event_store.read import EVENT_COLUMNS, Position, StoredEvent, stored_event
 from microgrid.card import STATE_OF_CHARGE, is_card_event, lasting, next_turn
-from microgrid.events import EVENT_TYPES, MEASUREMENT_RECORDED
 from microgrid.provisioning import RETIRED
 from read_api.answers import NoQuery, not_found
 from read_api.backing import ACQUIRE_S, Backing
 from read_api.card import read_card
-from read_api.history import EventTypeName, event_document, position_at
+from read_api.history import EventTypeName, position_at
 from read_api.microgrids import microgrid_by_id
 from read_api.request_watch import hang_up_on
+from read_api.stream_client import PAGE, Batch, EventStream, StreamClient, Told, told
 from service_runtime.access import principal_of
 from service_runtime.problem import Problem, problem_responses
 from site_registry.change_feed import CHANGE_CHANNEL
@@ -54,14 +54,10 @@ from site_registry.change_feed import CHANGE_CHANNEL
 POLL_S = 0.25
 CARD_INTERVAL_S = 0.25
 RECHECK_S = 1.0
-QUEUE_LIMIT = 1000
-"""Most events that wait for one client."""
-_PAGE = 500
+GATHER_S = 0.1
+"""How long a busy microgrid gathers events before it hands them on."""
 _ADMISSION_S = 5.0
 _RECONNECT_S = 1.0
-
-STANDING_TYPES = frozenset(EVENT_TYPES) - {MEASUREMENT_RECORDED}
-"""What every client is told: the events that change card, structure or bindings."""
 
 _DESCRIPTION = (
     "`card` messages (without id; the data is a card) and `event` messages (with an id; the data is an event). The first message "
@@ -78,103 +74,6 @@ ORDER BY e.transaction_id, e.global_position LIMIT $7
 """  # noqa: S608 - constants of ours
 
 
-class StreamClient:
-    """One connected client: a bounded queue of events, and the newest card that it has not taken yet."""
-
-    def __init__(self, depot_id: str, microgrid_id: str, event_types: Collection[str], resume_after: Position | None) -> None:
-        self.depot_id = depot_id
-        self.microgrid_id = microgrid_id
-        self.event_types = STANDING_TYPES | frozenset(event_types)
-        self.resume_after = resume_after
-        self.started: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self.hang_up = asyncio.Event()
-        """Set when the connection has to end without waiting for the client to take what is in the way."""
-        self._events: deque[tuple[Position, str]] = deque()
-        self._card: str | None = None
-        self._wake = asyncio.Event()
-        self._ended = False
-        self.had_card = False
-
-    def offer(self, position: Position, document: str) -> None:
-        """Queue an event, or let a client go that does not keep up."""
-        if len(self._events) >= QUEUE_LIMIT:
-            _log.warning("a stream client did not keep up and is let go", microgrid_id=self.microgrid_id)
-            self.end()
-            self.hang_up.set()
-            return
-        self._events.append((position, document))
-        self._wake.set()
-
-    def show(self, card: str) -> None:
-        """Let the client have this card next, in place of one that it has not taken."""
-        self.had_card = True
-        self._card = card
-        self._wake.set()
-
-    def end(self) -> None:
-        """Send nothing any more."""
-        self._ended = True
-        self._events.clear()
-        self._wake.set()
-
-    async def messages(self, backing: Backing) -> AsyncIterator[ServerSentEvent]:
-        """Everything that the client is told, until it is let go."""
-        start = await self.started
-        while self._card is None and not self._ended:
-            await self._wait()
-        for message in self._take_card():
-            yield message
-        sent = start
-        if self.resume_after is None:
-            # So that a client that has seen no event yet can resume without a gap, too.
-            yield ServerSentEvent(comment="from here on", id=start.cursor())
-        else:
-            sent = self.resume_after
-            async for page in self._missed(backing, sent):
-                for one in page:
-                    if self._ended:
-                        return
-                    if one.event.event_type in self.event_types:
-                        yield _message(one.position, _event_text(one))
-                sent = page[-1].position
-        while not self._ended:
-            while self._events:
-                position, document = self._events.popleft()
-                if position > sent:
-                    sent = position
-                    yield _message(position, document)
-            for message in self._take_card():
-                yield message
-            if not self._events and self._card is None:
-                await self._wait()
-
-    async def _missed(self, backing: Backing, after: Position) -> AsyncIterator[list[StoredEvent]]:
-        while not self._ended:
-            try:
-                async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:
-                    page = await follow(connection, after, limit=_PAGE, microgrid_id=self.microgrid_id)
-            except UNREACHABLE as fault:
-                _log.warning("a stream ends early; its client resumes", microgrid_id=self.microgrid_id, fault=repr(fault))
-                self.end()
-                return
-            if page:
-                yield page
-                after = page[-1].position
-            if len(page) < _PAGE:
-                return
-
-    def _take_card(self) -> Sequence[ServerSentEvent]:
-        if self._card is None:
-            return ()
-        card, self._card = self._card, None
-        return (ServerSentEvent(event="card", raw_data=card),)
-
-    async def _wait(self) -> None:
-        if not self._ended:
-            await self._wake.wait()
-        self._wake.clear()
-
-
 class _Channel:
     """The clients of one microgrid, and the task that makes its card."""
 
@@ -185,7 +84,9 @@ class _Channel:
         self._dirty = asyncio.Event()
         self._turn_at: datetime | None = None
         self._shown: object = None
-        self._text = ""
+        self._gathered: list[Told] = []
+        self._handed_on_at = float("-inf")
+        self._handing_on: asyncio.TimerHandle | None = None
         self.task = asyncio.create_task(self._make_cards(), name=f"cards of {depot_id}")
 
     def may_have_changed(self) -> None:
@@ -193,12 +94,41 @@ class _Channel:
         self._dirty.set()
 
     def offer(self, stored: StoredEvent) -> None:
-        """Hand an event to the clients that want it."""
-        document: str | None = None
+        """Hand an event to the clients that want it, soon."""
+        self._gathered.append(told(stored))
+
+    def hand_on(self) -> None:
+        """Give the clients what was gathered: at once after a pause, else when the moment is over."""
+        if self._handing_on is not None or not self._gathered:
+            return
+        loop = asyncio.get_running_loop()
+        wait_s = self._handed_on_at + GATHER_S - loop.time()
+        if wait_s <= 0 or len(self._gathered) >= PAGE:
+            self._hand_on_now()
+        else:
+            self._handing_on = loop.call_later(wait_s, self._hand_on_now)
+
+    def _hand_on_now(self) -> None:
+        if self._handing_on is not None:
+            self._handing_on.cancel()
+            self._handing_on = None
+        self._handed_on_at = asyncio.get_running_loop().time()
+        gathered, self._gathered = self._gathered, []
+        batch_of: dict[frozenset[str], Batch] = {}
         for client in self.clients:
-            if stored.event.event_type in client.event_types:
-                document = document or _event_text(stored)
-                client.offer(stored.position, document)
+            types = client.event_types
+            batch = batch_of.get(types)
+            if batch is None:
+                meant = [one for one in gathered if one.event_type in types]
+                batch = batch_of[types] = Batch(meant, b"".join(one.message for one in meant))
+            if batch.events:
+                client.offer(batch)
+
+    def end(self) -> None:
+        """Stop making cards and handing on."""
+        self.task.cancel()
+        if self._handing_on is not None:
+            self._handing_on.cancel()
 
     async def _make_cards(self) -> None:
         while True:
@@ -223,11 +153,11 @@ class _Channel:
         self._turn_at = next_turn(card)
         tells = lasting(card)
         changed = tells != self._shown
-        self._text = _encode(card).decode()
         self._shown = tells
-        for client in self.clients:
-            if changed or not client.had_card:
-                client.show(self._text)
+        meant = [client for client in self.clients if changed or not client.had_card]
+        message = b"event: card\ndata: " + _encode(card) + b"\n\n" if meant else b""
+        for client in meant:
+            client.show(message)
 
     def _idle_s(self) -> float:
         if self._turn_at is None:
@@ -331,11 +261,10 @@ class Streams:
                 list(self._channels),
                 sorted(types),
                 STATE_OF_CHARGE,
-                _PAGE,
+                PAGE,
             )
-            for row in rows:
-                self._hand_on(stored_event(row))
-            if len(rows) < _PAGE:
+            self._hand_on(map(stored_event, rows))
+            if len(rows) < PAGE:
                 break
             self._position = Position(rows[-1]["transaction_id"], rows[-1]["global_position"])
         self._position = max(self._position, end)
@@ -350,13 +279,18 @@ class Streams:
             channel.may_have_changed()
             client.started.set_result(self._position)
 
-    def _hand_on(self, stored: StoredEvent) -> None:
-        channel = self._channels.get(stored.event.microgrid_id or "")
-        if channel is None:
-            return
-        channel.offer(stored)
-        if is_card_event(stored.event.event_type, stored.event.payload.get("measurand")):
-            channel.may_have_changed()
+    def _hand_on(self, events: Iterable[StoredEvent]) -> None:
+        touched: set[_Channel] = set()
+        for stored in events:
+            channel = self._channels.get(stored.event.microgrid_id or "")
+            if channel is None:
+                continue
+            channel.offer(stored)
+            touched.add(channel)
+            if is_card_event(stored.event.event_type, stored.event.payload.get("measurand")):
+                channel.may_have_changed()
+        for channel in touched:
+            channel.hand_on()
 
     async def _leave(self, client: StreamClient) -> None:
         if client in self._waiting:
@@ -367,7 +301,7 @@ class Streams:
         channel.clients.discard(client)
         if not channel.clients:
             del self._channels[client.microgrid_id]
-            channel.task.cancel()
+            channel.end()
             await asyncio.wait({channel.task})
 
 
@@ -404,16 +338,15 @@ def stream_routes(backing: Backing, streams: Streams) -> APIRouter:
 
     @router.get(
         "/api/microgrid/{microgrid_id}/stream",
-        response_class=EventSourceResponse,
+        response_class=EventStream,
         responses={
             200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
             **problem_responses(404, 422, 503),
         },
     )
-    async def stream(client: StreamClient = connected_client) -> AsyncIterator[ServerSentEvent]:
+    async def stream(client: StreamClient = connected_client) -> EventStream:
         """What happens in a microgrid, and its card whenever it changed, as server-sent events."""
-        async for message in client.messages(backing):
-            yield message
+        return EventStream(client.messages(backing))
 
     return router
 
@@ -429,14 +362,6 @@ def _until(moment: datetime | None, now: datetime, end: Callable[[], None]) -> G
         yield
     finally:
         ending.cancel()
-
-
-def _event_text(stored: StoredEvent) -> str:
-    return _encode(event_document(stored)).decode()
-
-
-def _message(position: Position, document: str) -> ServerSentEvent:
-    return ServerSentEvent(event="event", id=position.cursor(), raw_data=document)
 
 
 def _not_now(why: str) -> Problem:

@@ -18,7 +18,7 @@ from tests.read_api.seed import MICROGRID, T0, bind, capability, capacity, healt
 
 from event_store.append import append_events
 from event_store.database import Pool
-from read_api import stream
+from read_api import stream, stream_client
 from read_api.app import ReadApi
 
 pytestmark = pytest.mark.usefixtures("site")
@@ -115,7 +115,8 @@ async def test_measurements_come_only_to_who_asks_but_change_the_card(address: s
 async def test_a_client_resumes_without_gap_and_without_repetition(
     address: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_PAGE", 7)
+    monkeypatch.setattr(stream, "PAGE", 7)
+    monkeypatch.setattr(stream_client, "PAGE", 7)
     sent: list[str] = []
     done = asyncio.Event()
 
@@ -220,8 +221,8 @@ async def test_a_turn_of_the_clock_is_not_left_to_the_recheck(
     try:
         async with asyncio.timeout(10), streams.client("d-1", MICROGRID, (), None) as client:
             async for message in client.messages(backing):
-                if message.event == "card":
-                    found.append(json.loads(message.raw_data or "")["capabilities"][0]["freshness"])
+                if message.startswith(b"event: card\ndata: "):
+                    found.append(json.loads(message.split(b"data: ", 1)[1])["capabilities"][0]["freshness"])
                 if len(found) == 2:
                     break
     finally:
@@ -264,7 +265,7 @@ async def test_clients_that_leave_leave_nothing_behind(address: str, read_api: R
 async def test_a_client_that_does_not_read_is_let_go_and_one_that_does_is_not(
     address: str, read_api: ReadApi, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "QUEUE_LIMIT", 60)
+    monkeypatch.setattr(stream_client, "QUEUE_LIMIT", 60)
     host, _, port = address.removeprefix("http://").partition(":")
     silent, writer = await asyncio.open_connection(host, int(port), limit=1024)
     writer.write(f"GET /api/microgrid/{MICROGRID}/stream HTTP/1.1\r\nHost: x\r\n\r\n".encode())
