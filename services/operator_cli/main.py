@@ -33,6 +33,7 @@ app.command("operator_cli.database_commands:app", name="db", help="Bring the dat
 app.command("operator_cli.dead_letter_commands:app", name="dead-letter", help="What could not be taken, and why.")
 app.command("operator_cli.token_command:token", name="token", help="Print an access token for development.")
 app.command("operator_cli.balance:app", name="balance", help="Ask the load balancer about a site in a file.")
+app.command("operator_cli.sim_commands:app", name="sim", help="Play a depot's devices by a scenario, and keep evidence.")
 app.command("operator_cli.config_command:config", name="config", help="Show every setting, its value, source and meaning.")
 
 
