@@ -14,12 +14,13 @@ test: ## set up, then run every test against real services
 	@deploy/dev/setup test
 	@exec $(PYTHON) -m pytest $(ARGS)
 
-check: ## style, types, import rules, and that no promise of the HTTP interface is broken
-	@deploy/dev/setup python
+check: ## style, types, import rules, the pages' types, and that no promise of the HTTP interface is broken
+	@deploy/dev/setup demo
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m pyright
 	.venv/bin/lint-imports
+	cd services/web && ../../deploy/dev/node --run check && ../../deploy/dev/node --run test
 	$(PYTHON) -m pytest tests/contracts/test_http_promises.py tests/read_api/test_openapi.py tests/command_api/test_openapi.py
 
 bench: ## measure speed, one table and build/bench.json; ARGS="mqtt card …" for some of it

@@ -1,10 +1,11 @@
-"""One address for both APIs on one machine: what reads goes to the read API, what changes to the command API.
+"""One address for the pages and both APIs on one machine: what reads goes to the read API, what changes to the command API.
 
-Under `/api/` every method but GET, HEAD and OPTIONS changes something; everything else is for looking at, or for signing in, and
-the read API's. Bodies are passed on as they come, in both directions, so that streams stay streams; when either side hangs up, so
-does the other. An API that is away, being started again, is a 503 that says to try again.
+Under `/api/` every method but GET, HEAD and OPTIONS changes something; probes, metrics and signing in are the read API's; what else
+is looked at is a web page (`pages.py`). Bodies are passed on as they come, in both directions, so that streams stay streams; when
+either side hangs up, so does the other. An API that is away, being started again, is a 503 that says to try again.
 
-`python -m operator_cli.front PORT READ_PORT COMMAND_PORT` is a process of `depotgrid up`; elsewhere a proxy does this.
+`python -m operator_cli.front PORT READ_PORT COMMAND_PORT PAGES_FOLDER SIGN_IN_CONFIG` is a process of `depotgrid up`; elsewhere a
+proxy does this (`deploy/nginx.conf`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from pathlib import Path
 
 import httpx2
 import msgspec
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from operator_cli.pages import Pages, SignInConfig
 from service_runtime.health import ListenError, serve
 from service_runtime.problem import MEDIA_TYPE, Problem
 
@@ -36,17 +39,21 @@ _KEPT_OPEN = 100
 
 
 class Front:
-    """An ASGI application that passes requests on."""
+    """An ASGI application that serves the pages, if there are any, and passes the other requests on."""
 
-    def __init__(self, http: httpx2.AsyncClient, read_url: str, command_url: str) -> None:
+    def __init__(self, http: httpx2.AsyncClient, read_url: str, command_url: str, pages: Pages | None = None) -> None:
         self._http = http
         self._read_url = read_url
         self._command_url = command_url
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await _live(receive, send)
+            return
+        if self._pages is not None and self._pages.is_ours(scope["method"], scope["path"]):
+            await self._pages.answer(scope, send)
             return
         await self._pass_on(scope, receive, send)
 
@@ -132,9 +139,9 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-def front_app(http: httpx2.AsyncClient, read_url: str, command_url: str) -> ASGIApp:
-    """The application, on a client and the addresses of both APIs."""
-    return Front(http, read_url, command_url)
+def front_app(http: httpx2.AsyncClient, read_url: str, command_url: str, pages: Pages | None = None) -> ASGIApp:
+    """The application, on a client, the addresses of both APIs, and the pages."""
+    return Front(http, read_url, command_url, pages)
 
 
 def open_client() -> httpx2.AsyncClient:
@@ -149,7 +156,7 @@ def open_client() -> httpx2.AsyncClient:
     return client
 
 
-async def _run(port: int, read_port: int, command_port: int) -> None:
+async def _run(port: int, read_port: int, command_port: int, pages: Pages) -> None:
     stop = asyncio.Event()
 
     def signalled() -> None:
@@ -160,16 +167,18 @@ async def _run(port: int, read_port: int, command_port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled)
     async with open_client() as http:
-        app = front_app(http, f"http://{_HOST}:{read_port}", f"http://{_HOST}:{command_port}")
+        app = front_app(http, f"http://{_HOST}:{read_port}", f"http://{_HOST}:{command_port}", pages)
         async with serve(app, _HOST, port):
             await stop.wait()
 
 
 def run() -> int:
     """Serve until a signal; 1 with one line when the port can not be had."""
+    port, read_port, command_port = (int(given) for given in sys.argv[1:4])
+    pages = Pages(Path(sys.argv[4]), msgspec.json.decode(sys.argv[5], type=SignInConfig))
     try:
         with suppress(asyncio.CancelledError):
-            uvloop.run(_run(*(int(port) for port in sys.argv[1:4])))
+            uvloop.run(_run(port, read_port, command_port, pages))
     except ListenError as fault:
         sys.stderr.write(f"depotgrid front: {fault}\n")
         return 1

@@ -101,6 +101,11 @@ def dev_key_file(settings: Settings, data_dir: Path) -> Path:
     return settings.dev_key_file if settings.source_of("dev_key_file") != "default" else data_dir / DEV_KEY_FILE
 
 
+def pages_folder(settings: Settings) -> Path:
+    """The folder of the built web pages: the one that the settings name, else that of this checkout, built or not."""
+    return settings.web_dir or Path(__file__).resolve().parents[1] / "web" / "dist"
+
+
 def settings_or_fault(**told: object) -> Settings:
     """The settings with what the command line says on top; UsageFault with a line for each that is wrong."""
     settings = load_settings(**told)  # pyright: ignore[reportArgumentType] - setting names are the caller's

@@ -20,12 +20,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import msgspec
+
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from operator_cli.embedded_postgres import EmbeddedPostgres
 from operator_cli.embedded_process import ServiceFailedError, free_port, port_is_free
-from operator_cli.places import RUN_FILE, CommandFault, RunFile, dev_key_file, write_run_file
+from operator_cli.pages import SignInConfig
+from operator_cli.places import RUN_FILE, CommandFault, RunFile, dev_key_file, pages_folder, write_run_file
 from operator_cli.site_commands import new_id, now
 from operator_cli.supervised import SupervisedService
+from service_runtime.dev_key import DEV_CLIENT
 from service_runtime.settings import Settings
 from site_operations.migrate import migrate
 from site_operations.site_transfer import export_from, import_into
@@ -106,7 +110,15 @@ class Stack:
         read_port, command_port = free_port(), free_port()
         self._service("read-api", ["read_api"], environment, read_port)
         self._service("command-api", ["command_api"], environment, command_port)
-        self._service("front", ["operator_cli.front", str(port), str(read_port), str(command_port)], environment, port)
+        front = [
+            "operator_cli.front",
+            str(port),
+            str(read_port),
+            str(command_port),
+            str(pages_folder(settings)),
+            _sign_in(settings),
+        ]
+        self._service("front", front, environment, port)
         if demo:
             self._service("gateway", ["depot_sim"], environment, None)
         running = [service.start() for service in self._services]
@@ -116,7 +128,9 @@ class Stack:
         )
         self._say(f"depotgrid is up: {api_url}   packets: {_shown(mqtt_url)}   Ctrl-C stops it")
         if demo:
-            self._say(f"the demo depot's card: {api_url}/api/depot/demo-depot/microgrid/card")
+            self._say(
+                f"the demo depot's page: {api_url}/depot/demo-depot   its card: {api_url}/api/depot/demo-depot/microgrid/card"
+            )
         await _all_unless_one_ends([self._watch_embedded()], running)
 
     async def _start_mosquitto(self) -> str:
@@ -236,6 +250,11 @@ async def _load_demo(database_url: str) -> None:
     outcome = await import_into(database_url, document, now=now(), new_id=new_id)
     if isinstance(outcome, list):
         raise CommandFault(f"the demo's site can not be loaded: {outcome[0].pointer} {outcome[0].detail}")
+
+
+def _sign_in(settings: Settings) -> str:
+    client_id = DEV_CLIENT if settings.auth == "dev" else settings.oidc_client_id
+    return msgspec.json.encode(SignInConfig(settings.auth, settings.oidc_issuer, client_id)).decode()
 
 
 def _on_terminal() -> bool:

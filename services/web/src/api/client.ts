@@ -1,0 +1,65 @@
+/** Both halves of the HTTP interface, typed by what `contracts/` promises, with the token of whoever uses the page. */
+import createClient from "openapi-fetch";
+import type { components as CommandParts, paths as CommandPaths } from "./contract/command.d.ts";
+import type { components as ReadParts, paths as ReadPaths } from "./contract/read.d.ts";
+import { ApiProblem, problemOf } from "./problem.ts";
+import { authorized, tokenRefused } from "./session.ts";
+
+export type Read = ReadParts["schemas"];
+export type Command = CommandParts["schemas"];
+
+async function asCaller(request: Request): Promise<Response> {
+  const headers = new Headers(request.headers);
+  for (const [name, value] of Object.entries(authorized())) headers.set(name, value);
+  const answer = await fetch(new Request(request, { headers }));
+  if (answer.status === 401) tokenRefused();
+  return answer;
+}
+
+export const read = createClient<ReadPaths>({ fetch: asCaller });
+export const command = createClient<CommandPaths>({ fetch: asCaller });
+
+type Answer<T> = { data?: T; error?: unknown; response: Response };
+
+/** What an answer holds; raises the `ApiProblem` of one that says no, or that never came. */
+export async function told<T>(asked: Promise<Answer<T>>): Promise<T> {
+  const { data, error, response } = await answered(asked);
+  if (!response.ok || error !== undefined) throw problemOf(response.status, error);
+  return data as T;
+}
+
+async function answered<T>(asked: Promise<Answer<T>>): Promise<Answer<T>> {
+  try {
+    return await asked;
+  } catch (fault) {
+    if (fault instanceof DOMException && fault.name === "AbortError") throw fault;
+    throw new ApiProblem(0, "UNREACHABLE", String(fault instanceof Error ? fault.message : fault));
+  }
+}
+
+/** Ask an address that is not described in the contract's types. */
+export async function ask<T>(
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<T> {
+  const said = body === undefined ? {} : { body: JSON.stringify(body) };
+  const typed = body === undefined ? headers : { "Content-Type": "application/json", ...headers };
+  let answer: Response;
+  try {
+    answer = await asCaller(new Request(new URL(path, window.location.href), { method, headers: typed, ...said }));
+  } catch (fault) {
+    if (fault instanceof DOMException && fault.name === "AbortError") throw fault;
+    throw new ApiProblem(0, "UNREACHABLE", String(fault));
+  }
+  const text = await answer.text();
+  let document: unknown = null;
+  try {
+    document = text ? JSON.parse(text) : null;
+  } catch {
+    // Not ours: a proxy's page. The status says enough.
+  }
+  if (!answer.ok) throw problemOf(answer.status, document);
+  return document as T;
+}

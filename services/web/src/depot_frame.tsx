@@ -1,0 +1,168 @@
+/** A depot's heading, its pages, and whether what they show is live. */
+import { useQuery } from "@tanstack/react-query";
+import { Outlet, useParams } from "@tanstack/react-router";
+import { useEffect, useRef, useState } from "react";
+import { read, told } from "./api/client.ts";
+import { NavLink } from "./frame.tsx";
+import { DepotLiveProvider, useCard, useDepotLive } from "./live/depot_live.tsx";
+import { Check, Clock, Warning } from "./look/icons.tsx";
+import { useNow } from "./shown/now.ts";
+import { Id, Mark, Zone } from "./shown/shown.tsx";
+import { clockText, spanText } from "./shown/time.ts";
+import { Answered } from "./states/states.tsx";
+import { words } from "./words.ts";
+
+const LOST_IS_WORTH_TELLING_MS = 1_000;
+const BACK_IS_TOLD_FOR_MS = 4_000;
+
+export function DepotFrame() {
+  const { depotId } = useParams({ from: "/depot/$depotId" });
+  const depot = useQuery({
+    queryKey: ["depot", depotId],
+    queryFn: () => told(read.GET("/api/depot/{depot_id}", { params: { path: { depot_id: depotId } } })),
+  });
+  useTitle(depot.data?.name);
+  if (!depot.data)
+    return (
+      <div className="within content">
+        <Answered of={depot}>{() => null}</Answered>
+      </div>
+    );
+  return (
+    <Zone.Provider value={depot.data.timezone}>
+      <DepotLiveProvider depot={depot.data} key={depotId}>
+        <Heading />
+        <div className="within content stack">
+          <LiveBanner />
+          <Outlet />
+        </div>
+      </DepotLiveProvider>
+    </Zone.Provider>
+  );
+}
+
+function useTitle(name: string | undefined) {
+  useEffect(() => {
+    document.title = name ? `${name} · ${words.product}` : words.product;
+    return () => {
+      document.title = words.product;
+    };
+  }, [name]);
+}
+
+function Heading() {
+  const { depot } = useDepotLive();
+  const params = { depotId: depot.depot_id };
+  const card = useCard(depot.depot_id).data?.card;
+  return (
+    <div className="top">
+      <div className="within" style={{ paddingTop: "0.75rem" }}>
+        <div className="row apart">
+          <div className="row" style={{ alignItems: "baseline" }}>
+            <h1>{depot.name}</h1>
+            <Id>{depot.depot_id}</Id>
+            <DepotClock zone={depot.timezone} />
+          </div>
+          {depot.microgrid_id === null ? null : <LiveMark />}
+        </div>
+        <nav className="tabs" aria-label={words.nav.depot}>
+          <NavLink to="/depot/$depotId" params={params} exact>
+            {words.nav.load}
+          </NavLink>
+          <NavLink to="/depot/$depotId/microgrid" params={params}>
+            {words.nav.microgrid}
+          </NavLink>
+          <NavLink to="/depot/$depotId/controllers" params={params}>
+            {words.nav.controllers}
+          </NavLink>
+          <NavLink to="/depot/$depotId/devices" params={params}>
+            {words.nav.devices}
+          </NavLink>
+          <NavLink to="/depot/$depotId/attention" params={params}>
+            {words.nav.attention}
+            <Open count={card?.remediation_count} />
+          </NavLink>
+          <NavLink to="/depot/$depotId/events" params={params}>
+            {words.nav.events}
+          </NavLink>
+          <NavLink to="/depot/$depotId/dead-letters" params={params}>
+            {words.nav.deadLetters}
+            <Open count={card?.dead_letter_count} />
+          </NavLink>
+        </nav>
+      </div>
+    </div>
+  );
+}
+
+const Open = ({ count }: { count: number | undefined }) => (count ? <Mark tone="warn">{count}</Mark> : null);
+
+function DepotClock({ zone }: { zone: string }) {
+  const time = useNow((now) => clockText(Math.floor(now / 1000) * 1000, zone));
+  return (
+    <span className="small dim">
+      {time} {zone}
+    </span>
+  );
+}
+
+function LiveMark() {
+  const { connection } = useDepotLive();
+  const { live } = words;
+  return (
+    <span data-connection={connection.state}>
+      {connection.state === "live" ? (
+        <Mark tone="good" icon={<Check size={14} />}>
+          {live.live}
+        </Mark>
+      ) : null}
+      {connection.state === "connecting" ? <Mark icon={<Clock size={14} />}>{live.connecting}</Mark> : null}
+      {connection.state === "lost" ? (
+        <Mark tone="bad" icon={<Warning size={14} />}>
+          {live.lost}
+        </Mark>
+      ) : null}
+    </span>
+  );
+}
+
+/** Says, politely, that the connection is lost, for how long, and that it is back. A blink is not worth a word. */
+function LiveBanner() {
+  const { connection } = useDepotLive();
+  const wasLost = useRef(false);
+  const [back, setBack] = useState(false);
+  const lostFor = useNow((now) =>
+    connection.state === "lost" && now - connection.since > LOST_IS_WORTH_TELLING_MS
+      ? Math.floor((now - connection.since) / 1000)
+      : null,
+  );
+  useEffect(() => {
+    if (lostFor !== null) wasLost.current = true;
+  }, [lostFor]);
+  useEffect(() => {
+    if (connection.state !== "live" || !wasLost.current) return;
+    wasLost.current = false;
+    setBack(true);
+    const timer = setTimeout(() => setBack(false), BACK_IS_TOLD_FOR_MS);
+    return () => clearTimeout(timer);
+  }, [connection]);
+  return (
+    <>
+      {/* Said once, without the seconds that go on counting. */}
+      <div className="hidden" role="status" aria-live="polite">
+        {lostFor !== null ? words.live.lost : back ? words.live.back : ""}
+      </div>
+      {lostFor !== null ? (
+        <div className="banner bad" data-banner="lost">
+          <Warning />
+          {words.live.lostBanner(spanText(lostFor))}
+        </div>
+      ) : back ? (
+        <div className="banner good" data-banner="back">
+          <Check />
+          {words.live.back}
+        </div>
+      ) : null}
+    </>
+  );
+}

@@ -1,0 +1,3 @@
+export function ControllersPage() {
+  return null;
+}

@@ -1,0 +1,3 @@
+export function MicrogridPage() {
+  return null;
+}
