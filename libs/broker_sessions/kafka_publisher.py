@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError
 
 from broker_sessions.outgoing import NotPublishedError, Outgoing
 
@@ -50,7 +50,9 @@ class KafkaPublisher:
         except BaseException:
             self._producer = None
             await _throw_away(producer)
-            await asyncio.gather(*sent, return_exceptions=True)
+            for one in sent:
+                if one.done() and not one.cancelled():
+                    one.exception()  # looked at, so that nobody complains about it later
             raise
 
     async def close(self) -> None:
@@ -114,8 +116,8 @@ def _confirmed(sent: Sequence[asyncio.Future[Any]]) -> int:
 
 async def _throw_away(producer: Any) -> None:
     """End a producer with what it still has: its own way of closing would wait for a broker that may be gone."""
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+    with contextlib.suppress(Exception):  # it is on its way out, whatever it has to say
         async with asyncio.timeout(0.8):
             await producer.client.close()
-            producer._message_accumulator.fail_all(ProducerClosed())
-            await producer.stop()
+            await producer._sender.close()
+    producer._closed = True

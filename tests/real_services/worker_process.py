@@ -1,4 +1,4 @@
-"""The ingest worker as a real process: started from settings, killed, terminated, watched by its log and its probes."""
+"""The ingest worker, or another service, as a real process: started, killed, terminated, watched by its log and probes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,17 @@ class WorkerProcess:
     """One worker. Its log goes to a file in `folder`; what it says on stderr at a failed start is there, too."""
 
     def __init__(
-        self, folder: Path, database_url: str, *, mqtt_url: str | None = None, kafka: str | None = None, **settings: object
+        self,
+        folder: Path,
+        database_url: str,
+        *,
+        module: str = "ingest_worker",
+        mqtt_url: str | None = None,
+        kafka: str | None = None,
+        **settings: object,
     ) -> None:
         self.log_file = folder / f"worker-{next(_numbers)}.log"
+        self._module = module
         wanted = {
             "DATABASE_URL": database_url,
             "MQTT_URL": mqtt_url or "",
@@ -56,7 +64,7 @@ class WorkerProcess:
         tied = (sys.executable, str(_LAUNCHER), str(os.getpid()), str(int(signal.SIGKILL)), "", "")
         with self.log_file.open("ab") as log:
             self._child = subprocess.Popen(
-                (*tied, sys.executable, "-m", "ingest_worker"),
+                (*tied, sys.executable, "-m", self._module),
                 env=self._environment,
                 cwd=self._folder,
                 stdout=log,
