@@ -56,6 +56,8 @@ EVENT_TYPES = (
 SCHEMA_VERSION = 1
 """The version of every event type so far; `contracts/events/{type}.v1.schema.json`."""
 
+_encode = msgspec.json.Encoder().encode
+_LONGEST_TIME = len("2026-11-20T21:00:00.250000Z")
 _NAMESPACE = uuid_utils.UUID("5d1c5a3e-0b0f-5f0e-9a43-6a1d5c1f9e20")
 
 
@@ -121,7 +123,9 @@ def utc_text(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, one spelling for one moment."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    # Writes the same as `isoformat`, five times as fast, but leaves out a fraction that is zero.
+    text = _encode(moment)[1:-1].decode()
+    return text if len(text) == _LONGEST_TIME else text[:-1] + ".000000Z"
 
 
 def _derived(name: str) -> str:
