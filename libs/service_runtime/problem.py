@@ -17,7 +17,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -110,6 +110,11 @@ def problem_of_faults(faults: Sequence[FieldFault], *, status: int = 422) -> Pro
     if len(faults) == 1:
         return Problem(status, faults[0].code, faults[0].detail, errors=faults)
     return Problem(status, "VALIDATION_FAILED", f"{len(faults)} fields are at fault", errors=faults)
+
+
+def problem_of_body(fault: ValidationError) -> Problem:
+    """The problem for a body that a model refused."""
+    return problem_of_faults([_field_fault({**error, "loc": ("body", *error["loc"])}) for error in fault.errors()])
 
 
 def answer(problem: Problem, instance: str) -> JSONResponse:

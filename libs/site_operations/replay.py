@@ -269,7 +269,7 @@ def packet_of(letter: DeadLetter) -> RawPacket:
 
 
 def only_failed(prepared: PreparedPacket, failed_actions: Sequence[Mapping[str, object]]) -> PreparedPacket:
-    """A packet with those of its steps that failed at the time; all of them where the whole packet did (no `failed_actions`)."""
+    """A packet with those of its steps that failed at the time; all of them where the whole packet did (no measurand is named)."""
     packet = prepared.packet
     if not failed_actions or prepared.refusal is not None or packet is None:
         return prepared
@@ -281,6 +281,8 @@ def only_failed(prepared: PreparedPacket, failed_actions: Sequence[Mapping[str, 
             actions.add((int(found[1]), failed["action"]))
         elif found is not None:
             measurands.add(int(found[1]))
+    if not actions and not measurands:
+        return prepared
     kept = [step for one in prepared.steps if (step := _kept(one, packet, actions, measurands)) is not None]
     refused = [step for step in kept if isinstance(step, Refused)]
     letter = letter_of_failed_actions(prepared.raw, packet, prepared.depot_id or "", refused) if refused else None

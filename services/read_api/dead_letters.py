@@ -26,6 +26,7 @@ from event_store.dead_letters import (
     group_dead_letters,
     list_dead_letters,
 )
+from event_store.replay_jobs import ReplayJobDocument, describe_job
 from read_api.answers import (
     AwareMoment,
     Code,
@@ -39,6 +40,7 @@ from read_api.answers import (
     is_uuid,
     json_answer,
     not_found,
+    told_as_some_of,
 )
 from read_api.backing import ACQUIRE_S, Backing
 from service_runtime.access import principal_of
@@ -49,7 +51,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterItem:
-    """A dead letter without its bytes; `attempts` counts how often it failed."""
+    """A dead letter without its bytes; `attempts` counts how often it failed.
+
+    `body_dropped_at` is when its bytes were let go of, because there were too many of its cause.
+    """
 
     dead_letter_id: str
     first_failed_at: datetime
@@ -73,6 +78,10 @@ class DeadLetterItem:
     trace_id: str | None
     replayed_by: str | None
     replayed_at: datetime | None
+    discarded_by: str | None
+    discarded_at: datetime | None
+    discarded_why: str | None
+    body_dropped_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +98,11 @@ class DeadLetterDocument(DeadLetterItem):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroupDocument:
-    """Letters that have the same values of the fields grouped by."""
+    """Letters that have the same values of the fields grouped by; of `bodies_dropped` of them the bytes were let go of."""
 
     group: Mapping[str, str | None]
     count: int
+    bodies_dropped: int
     first_at: datetime
     last_at: datetime
     sample_id: str
@@ -117,13 +127,13 @@ class DeadLetterQuery(Page):
     device_id: Identifier | None = None
     since: Moment | None = Field(None, description="inclusive")
     until: Moment | None = Field(None, description="exclusive")
-    group_by: str | None = Field(
-        None, max_length=200, description=f"count by these, separated by commas: {', '.join(GROUP_FIELDS)}"
+    group_by: Annotated[str, Field(max_length=200), told_as_some_of(GROUP_FIELDS)] | None = Field(
+        None, description=f"count by these, separated by commas: {', '.join(GROUP_FIELDS)}"
     )
 
 
 def dead_letter_routes(backing: Backing) -> APIRouter:
-    """`/api/dead-letter` and `/api/dead-letter/{dead_letter_id}`."""
+    """`/api/dead-letter`, `/api/dead-letter/{dead_letter_id}` and `/api/dead-letter/replay/{job_id}`."""
     router = APIRouter(tags=["dead letter"])
 
     @router.get("/api/dead-letter", response_model=DeadLetterPage, responses=problem_responses(422))
@@ -138,12 +148,17 @@ def dead_letter_routes(backing: Backing) -> APIRouter:
                 groups = await group_dead_letters(connection, meant, fields)
                 items = tuple(
                     DeadLetterGroupDocument(
-                        dict(zip(fields, group.values, strict=True)), group.count, group.first_at, group.last_at, group.sample_id
+                        dict(zip(fields, group.values, strict=True)),
+                        group.count,
+                        group.bodies_dropped,
+                        group.first_at,
+                        group.last_at,
+                        group.sample_id,
                     )
                     for group in groups
                 )
                 return json_answer(request, DeadLetterPage(items, None))
-            letters = await list_dead_letters(connection, meant, limit=wanted.limit + 1, before=place)
+            letters = await list_dead_letters(connection, meant, limit=wanted.limit + 1, before=place, with_bodies=False)
         shown = letters[: wanted.limit]
         more = encode_cursor(shown[-1].last_failed_at, shown[-1].dead_letter_id) if len(letters) > wanted.limit else None
         return json_answer(request, DeadLetterPage(tuple(DeadLetterItem(**_facts(letter)) for letter in shown), more))
@@ -158,6 +173,17 @@ def dead_letter_routes(backing: Backing) -> APIRouter:
         if letter is None:
             raise not_found("DEAD_LETTER", dead_letter_id)
         return json_answer(request, dead_letter_document(letter))
+
+    @router.get("/api/dead-letter/replay/{job_id}", response_model=ReplayJobDocument, responses=problem_responses(404, 422))
+    async def get_replay(request: Request, job_id: str, _: Annotated[NoQuery, Query()]) -> Response:
+        """How far a replay is, and what became of its first 1,000 letters."""
+        job = None
+        if is_uuid(job_id):
+            async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:
+                job = await describe_job(connection, job_id, principal_of(request).depots)
+        if job is None:
+            raise not_found("REPLAY_JOB", job_id)
+        return json_answer(request, job)
 
     return router
 

@@ -39,6 +39,7 @@ _NOWHERE = "01900000-0000-7000-8000-0000000000ff"
 
 _MICROGRID_2 = "01900000-0000-7000-8000-000000000002"
 _ACTION_2 = "01900000-0000-7000-8000-000000000023"
+_JOB_OF_D2 = "01900000-0000-7000-8000-000000000024"
 _OF_D2 = letter(b"of-d-2", at=T0)
 _OF_NOBODY = letter(b"of-nobody", at=T0)
 _OF_CTRL_1_AND_NOBODY = letter(b"of-ctrl-1", at=T0, device_id="ctrl-1")
@@ -54,6 +55,8 @@ INSERT INTO device (device_id, depot_id, gateway_id) VALUES ('dev-of-d-2', 'd-2'
 INSERT INTO microgrid (microgrid_id, depot_id, version, status) VALUES ('{_MICROGRID_2}', 'd-2', 1, 'NO_GRID_CONNECTION');
 INSERT INTO sensor_action (sensor_action_id, depot_id, device_id, measurand, action) VALUES
     ('{_ACTION_2}', 'd-2', 'dev-of-d-2', 'SOC', 'RECORD_MEASUREMENT');
+INSERT INTO replay_job (job_id, requested_by, requested_at, wanted, dry_run, of_depots, status, total) VALUES
+    ('{_JOB_OF_D2}', 'somebody', now(), '{{}}', false, '{{d-2}}', 'DONE', 0);
 """
 # By the name of a path's parameter: what belongs to depot d-2, and the code of one that does not exist.
 _ITS_THINGS = {
@@ -67,6 +70,7 @@ _ITS_THINGS = {
     "device_id": ("dev-of-d-2", "DEVICE_NOT_FOUND"),
     "sensor_action_id": (_ACTION_2, "SENSOR_ACTION_NOT_FOUND"),
     "dead_letter_id": (_OF_D2.dead_letter_id, "DEAD_LETTER_NOT_FOUND"),
+    "job_id": (_JOB_OF_D2, "REPLAY_JOB_NOT_FOUND"),
 }
 
 
