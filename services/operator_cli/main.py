@@ -44,6 +44,12 @@ def ingest() -> NoReturn:
 
 
 @app.command
+def relay() -> NoReturn:
+    """Run one relay: events and dead letters out of the database to MQTT, Kafka or both."""
+    _become("event_relay")
+
+
+@app.command
 def read_api() -> NoReturn:
     """Run one read API."""
     _become("read_api")

@@ -107,6 +107,7 @@ class Stack:
         api_url = f"http://{_HOST}:{port}"
         environment = self._environment(database_url, mqtt_url, api_url)
         self._service("ingest", ["ingest_worker"], environment, free_port())
+        self._service("relay", ["event_relay"], environment, free_port())
         read_port, command_port = free_port(), free_port()
         self._service("read-api", ["read_api"], environment, read_port)
         self._service("command-api", ["command_api"], environment, command_port)

@@ -16,7 +16,7 @@ from operator_cli.output import say
 from operator_cli.places import DEFAULT_DATA_DIR, CommandFault, settings_or_fault
 from operator_cli.up import Stack, UpOptions
 
-_COLOURS = {"ingest": 36, "read-api": 32, "command-api": 33, "front": 34, "gateway": 35}
+_COLOURS = {"ingest": 36, "relay": 31, "read-api": 32, "command-api": 33, "front": 34, "gateway": 35}
 
 
 def up(
