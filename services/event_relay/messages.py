@@ -99,6 +99,9 @@ def _of_letter(letter: DeadLetter, broker: Broker) -> Outgoing:
         "attempts": str(letter.attempts),
         "origin": letter.source,
         "origintopic": letter.topic,
+        "receivedat": utc_text(letter.received_at),
+        "bodylength": str(letter.body_length),
+        **_failed_actions(letter),
         **{name: str(value) for name, value in positions.items() if value is not None},
         **{name: value for name, value in identities.items() if value is not None and is_identifier(value)},
     }
@@ -107,6 +110,13 @@ def _of_letter(letter: DeadLetter, broker: Broker) -> Outgoing:
     if broker == "kafka":
         return Outgoing(KAFKA_DEAD_LETTER_TOPIC, letter.body, headers, _BYTES, letter.key)
     return Outgoing(mqtt_dead_letter_topic(letter.reason_code), letter.body, headers, _BYTES)
+
+
+def _failed_actions(letter: DeadLetter) -> dict[str, str]:
+    """Which actions failed, `pointer` or `pointer=ACTION` each, where it was not the whole packet and there is room to say so."""
+    named = [f"{one['pointer']}={one['action']}" if one.get("action") else str(one["pointer"]) for one in letter.failed_actions]
+    text = " ".join(named)
+    return {"failedactions": text} if 0 < len(text) <= _LONGEST_TEXT else {}
 
 
 def _headers(attributes: Mapping[str, str], broker: Broker, traceparent: str | None) -> list[tuple[str, bytes]]:

@@ -204,6 +204,11 @@ def _traits() -> Json:
         "attempts": {"type": "string", "description": "How often it failed, as a decimal number."},
         "origin": {"type": "string", "description": "By which way it came, such as mqtt or kafka."},
         "origintopic": {"type": "string"},
+        "receivedat": {"type": "string", "format": "date-time", "description": "When the packet came."},
+        "bodylength": {
+            "type": "string",
+            "description": "Its bytes as it came, as a decimal number; of a longer one some are missing.",
+        },
     }
     letter_where_known: Json = {
         "originpartition": {"type": "string", "description": "Kafka only."},
@@ -211,6 +216,10 @@ def _traits() -> Json:
         "gatewayid": _IDENTIFIER,
         "deviceid": _IDENTIFIER,
         "depotid": _IDENTIFIER,
+        "failedactions": {
+            "type": "string",
+            "description": "Where not the whole packet failed: pointer or pointer=ACTION of what did, separated by spaces.",
+        },
     }
     traits: Json = {}
     for protocol, prefix in (("mqtt", ""), ("kafka", "ce_")):
