@@ -30,12 +30,11 @@ from microgrid.events import Event
 _NOWHERE = Position(0, 0)
 
 _UNKNOWN = """
-SELECT i.event_id::text FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::text[], $5::uuid[], $6::text[], $7::boolean[],
-    $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::text[])
-    AS i (event_id, event_type, schema_version, depot_id, microgrid_id, subject, history_only, observed_at, sent_at,
-          source_event_ref, payload, metadata)
-WHERE i.payload::jsonb IS NOT NULL AND i.metadata::jsonb IS NOT NULL
-  AND NOT EXISTS (SELECT FROM event_store e WHERE e.observed_at = i.observed_at AND e.event_id = i.event_id)
+SELECT i.event_id::text
+FROM jsonb_to_recordset($1::text::jsonb)
+     AS i (event_id uuid, event_type text, schema_version smallint, depot_id text, microgrid_id uuid, subject text,
+           history_only boolean, observed_at timestamptz, sent_at timestamptz, source_event_ref text, payload jsonb, metadata jsonb)
+WHERE NOT EXISTS (SELECT FROM event_store e WHERE e.observed_at = i.observed_at AND e.event_id = i.event_id)
 """
 
 
@@ -71,22 +70,7 @@ class TrialTransaction:
     async def append(self, events: Sequence[Event]) -> Appended:
         if not events:
             return NOTHING_APPENDED
-        encode = msgspec.json.encode
-        rows = await self._trial.connection.fetch(
-            _UNKNOWN,
-            [event.event_id for event in events],
-            [event.event_type for event in events],
-            [event.schema_version for event in events],
-            [event.depot_id for event in events],
-            [event.microgrid_id for event in events],
-            [event.subject for event in events],
-            [event.history_only for event in events],
-            [event.observed_at for event in events],
-            [event.sent_at for event in events],
-            [event.source_event_ref for event in events],
-            [encode(event.payload).decode() for event in events],
-            [encode(event.metadata).decode() for event in events],
-        )
+        rows = await self._trial.connection.fetch(_UNKNOWN, msgspec.json.encode(events).decode())
         unknown = {row[0] for row in rows}
         new_ids: list[str] = []
         for event in events:
