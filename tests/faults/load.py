@@ -61,10 +61,18 @@ class Stack:
         """Packets of the fleet, as from now."""
         return plan_packets(self.senders, count, datetime.now(UTC), seed=seed, mixture=mixture or Mixture())
 
-    def worker(self, *, mqtt_url: str | None = None, kafka: str | None = None, **settings: object) -> WorkerProcess:
-        """Start a worker, which ends with the test."""
+    def worker(
+        self, *, module: str = "ingest_worker", mqtt_url: str | None = None, kafka: str | None = None, **settings: object
+    ) -> WorkerProcess:
+        """Start a worker or another service, which ends with the test."""
         made = WorkerProcess(
-            self.folder, self.database_url, mqtt_url=mqtt_url, kafka=kafka, kafka_group_id=self.group_id, **settings
+            self.folder,
+            self.database_url,
+            module=module,
+            mqtt_url=mqtt_url,
+            kafka=kafka,
+            kafka_group_id=self.group_id,
+            **settings,
         )
         self.workers.append(made)
         return made.start()
