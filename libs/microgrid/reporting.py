@@ -74,6 +74,10 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
     measurand: str
 
 
+# Most measurands of most packets are bound to nothing, and what is known of that is its name.
+_IGNORED = {key: Ignored(key) for key in CATALOGUE}
+
+
 class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where a packet's reports come from: what every event of the packet has in common."""
 
@@ -117,7 +121,7 @@ def report(packet: Packet, plan: DevicePlan, received_at: datetime, metadata: Ma
     for measurand in packet.measurands:
         actions = actions_of(measurand.key)
         if actions is None:
-            steps.append(Ignored(measurand.key))
+            steps.append(_IGNORED.get(measurand.key) or Ignored(measurand.key))
             continue
         steps.extend([_apply(measurand, action, origin, packet) for action in actions])
     if plan.capacity_actions:

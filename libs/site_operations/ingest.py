@@ -111,6 +111,8 @@ class Ingest:
         self._directory = directory
         self._clock = clock
         self._max_ahead_s = max_ahead_s
+        self._last_arrival: tuple[str, datetime, str | None] | None = None
+        self._last_metadata: Mapping[str, object] = {}
 
     def prepare(self, raw: RawPacket, planned: Callable[[DevicePlan], DevicePlan] | None = None) -> PreparedPacket:
         """Decode, authorise and route one packet; no body makes this raise.
@@ -140,6 +142,16 @@ class Ingest:
             None,
             letter_of_failed_actions(raw, packet, plan.depot_id, failed) if failed else None,
         )
+
+    def _metadata(self, raw: RawPacket) -> Mapping[str, object]:
+        """How a packet arrived, for the metadata of its events. Packets that arrived together share one, which nobody changes."""
+        arrival = (raw.source, raw.received_at, raw.trace_id)
+        if arrival != self._last_arrival:
+            metadata: dict[str, object] = {"source": raw.source, "received_at": utc_text(raw.received_at)}
+            if raw.trace_id is not None:
+                metadata["trace_id"] = raw.trace_id
+            self._last_arrival, self._last_metadata = arrival, metadata
+        return self._last_metadata
 
     async def store(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
         """Store a batch; raises what says that the database can not do it now, and then has stored nothing of it."""

@@ -1,8 +1,8 @@
 """Collect packets, hand them over in batches, acknowledge after the commit.
 
-There is no timer to wait for: a batch is whatever arrived while the one before committed, up to `batch_max`. While a batch
-commits, the next is prepared in small portions, between which the sockets are read. Order is kept: one batch commits at a time,
-and acknowledgements go out in the order of arrival.
+There is no timer to wait for: a batch is whatever arrived while the one before committed, up to `batch_max`. One task prepares, in
+small portions between which the sockets are read, and one stores: so the database commits a batch while the next is prepared. Order
+is kept: one batch commits at a time, and acknowledgements go out in the order of arrival.
 
 When the database can not take a batch, nothing is acknowledged and nothing dead-lettered: the same batch is tried again with a
 jittered backoff, for ever. Packets that arrive meanwhile are held up to a bound of packets and bytes; sources ask `is_full` and
@@ -24,7 +24,7 @@ from service_runtime.metrics import IngestMetrics
 from site_operations.ingest import BatchOutcome, Ingest, PreparedPacket, RawPacket
 
 _PORTION = 100
-"""Packets prepared without a look at the sockets: about 3 ms."""
+"""Packets prepared without a look at the sockets: about 2 ms."""
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 2.0
 
@@ -66,6 +66,8 @@ class Pipeline:
         self._bytes_in_hand = 0
         self._was_full = False
         self._arrived = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._taken = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._sources: list[Source] = []
@@ -97,10 +99,8 @@ class Pipeline:
 
     def forget_waiting(self) -> None:
         """Drop what is not being stored yet: it was not acknowledged, so its broker sends it again."""
-        for entry in self._waiting:
-            self._release(entry[2])
-        for entry in self._prepared:
-            self._release(entry[2].raw)
+        self._release([entry[2] for entry in self._waiting])
+        self._release([entry[2].raw for entry in self._prepared])
         self._waiting.clear()
         self._prepared.clear()
 
@@ -117,36 +117,31 @@ class Pipeline:
 
     async def run(self) -> None:
         """Work until cancelled. Cancelling leaves what is in hand unacknowledged."""
+        async with asyncio.TaskGroup() as working:
+            working.create_task(self._keep_preparing(), name="prepare")
+            working.create_task(self._keep_storing(), name="store")
+
+    async def _keep_preparing(self) -> None:
         while True:
             await self._arrived.wait()
-            self._prepare_portion()
+            while self._waiting:
+                if len(self._prepared) >= self._batch_max:
+                    self._taken.clear()
+                    await self._taken.wait()
+                self._prepare_portion()
+                self._ready.set()
+                await asyncio.sleep(0)
+            self._arrived.clear()
+
+    async def _keep_storing(self) -> None:
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
             while self._prepared:
                 batch, self._prepared = self._prepared, []
-                await self._store_while_preparing(batch)
-            if not self._waiting:
-                self._arrived.clear()
-                self._idle.set()
-
-    async def _store_while_preparing(self, batch: list[_Prepared]) -> None:
-        self._storing = batch
-        storing = asyncio.create_task(self._store(batch), name="store")
-        try:
-            while not storing.done():
-                if len(self._prepared) >= self._batch_max:
-                    await asyncio.wait({storing})
-                elif self._waiting:
-                    self._prepare_portion()
-                    await asyncio.sleep(0)
-                else:
-                    self._arrived.clear()
-                    arrival = asyncio.create_task(self._arrived.wait(), name="arrival")
-                    await asyncio.wait({storing, arrival}, return_when=asyncio.FIRST_COMPLETED)
-                    arrival.cancel()
-            storing.result()
-        finally:
-            storing.cancel()
-        if not self._prepared:
-            self._prepare_portion()
+                self._storing = batch
+                self._taken.set()
+                await self._store(batch)
 
     def _prepare_portion(self) -> None:
         waiting, prepared, prepare = self._waiting, self._prepared, self._ingest.prepare
@@ -159,9 +154,9 @@ class Pipeline:
         outcome = await self._store_until_stored([entry[2] for entry in batch])
         commit_s = perf_counter() - started
         self._storing = []
+        self._release([entry[2].raw for entry in batch])
         by_source: dict[str, tuple[Source, list[object]]] = {}
-        for source, token, prepared, _ in batch:
-            self._release(prepared.raw)
+        for source, token, _, _ in batch:
             by_source.setdefault(source.name, (source, []))[1].append(token)
         for source, tokens in by_source.values():
             source.stored(tokens)
@@ -190,9 +185,11 @@ class Pipeline:
         """A source stopped reading because the pipeline is full: it hears when there is room."""
         self._was_full = True
 
-    def _release(self, raw: RawPacket) -> None:
-        self._packets_in_hand -= 1
-        self._bytes_in_hand -= len(raw.body)
+    def _release(self, packets: Sequence[RawPacket]) -> None:
+        self._packets_in_hand -= len(packets)
+        self._bytes_in_hand -= sum([len(raw.body) for raw in packets])
+        if not self._packets_in_hand:
+            self._idle.set()
 
     def _in_hand(self) -> list[Source]:
         return [entry[0] for held in (self._storing, self._prepared, self._waiting) for entry in held]

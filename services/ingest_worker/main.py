@@ -7,6 +7,7 @@ hand, acknowledge, disconnect, within 5 s; a second signal leaves at once, which
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -113,6 +114,9 @@ class Worker:
         self._leave_at_second_signal()
         async with self._pool.acquire() as connection:
             await self._follower.load_all(connection)
+        # What was loaded lives as long as the worker: the garbage collector need not walk through all of it again and again, which
+        # takes a tenth of a second where 100,000 devices are configured.
+        gc.freeze()
         self._loaded.set()
         log.info("configuration loaded", depots=len(self._directory))
         self._spawn(self.pipeline.run(), "pipeline")

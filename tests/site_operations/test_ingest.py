@@ -22,7 +22,7 @@ from event_store.memory import InMemoryEventStore
 from event_store.read import Position
 from event_store.store import EventStore, PostgresEventStore
 from microgrid.directory import SiteDirectory
-from microgrid.events import Event
+from microgrid.events import Event, utc_text
 from microgrid.reporting import Reported
 from microgrid.site_model import (
     RECORD_MEASUREMENT,
@@ -362,3 +362,19 @@ async def test_a_fail_safe_value_of_long_ago_does_not_keep_a_controller_from_bei
         outcome = await take(ingest, alive)
         assert outcome.packets == Counter({("mqtt", "STORED"): 1})
         assert await letters_of(store) == []
+
+
+_ARRIVALS = st.tuples(
+    st.sampled_from(["mqtt", "kafka"]), st.sampled_from([NOW, ago(1), ago(2)]), st.sampled_from([None, "0af7", "0af8"])
+)
+
+
+@given(st.lists(_ARRIVALS, max_size=12))
+def test_an_event_tells_how_its_own_packet_arrived_whatever_came_before(arrivals: list[tuple[str, datetime, str | None]]) -> None:
+    ingest = ingest_into(InMemoryEventStore())
+    for number, (source, received_at, trace_id) in enumerate(arrivals):
+        arrived = msgspec.structs.replace(soc(number), source=source, received_at=received_at, trace_id=trace_id)
+        (reported,) = ingest.prepare(arrived).steps
+        assert isinstance(reported, Reported)
+        traced = {} if trace_id is None else {"trace_id": trace_id}
+        assert reported.event.metadata == {"source": source, "received_at": utc_text(received_at), **traced}
