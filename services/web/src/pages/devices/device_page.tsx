@@ -1,3 +1,267 @@
+/** One device: what its measurands are to do, what they last said, and what became of its last packets. */
+import { useQuery } from "@tanstack/react-query";
+import { Link, useParams } from "@tanstack/react-router";
+import { type Read, read, told } from "../../api/client.ts";
+import { useDepotLive } from "../../live/depot_live.tsx";
+import { Left } from "../../look/icons.tsx";
+import { valueText } from "../../shown/number.ts";
+import { Fresh, Id, Mark, Moment, OutcomeMark } from "../../shown/shown.tsx";
+import { Answered, Empty } from "../../states/states.tsx";
+import { words } from "../../words.ts";
+import { everyPage } from "./every_page.ts";
+import { EnabledMark } from "./devices_page.tsx";
+
+const REFRESH_MS = 5_000;
+const PACKETS = 20;
+const w = words.devices;
+
 export function DevicePage() {
-  return null;
+  const { depot } = useDepotLive();
+  const { deviceId } = useParams({ strict: false }) as { deviceId: string };
+  const path = { device_id: deviceId };
+  const device = useQuery({
+    queryKey: ["device", deviceId],
+    queryFn: () => told(read.GET("/api/device/{device_id}", { params: { path } })),
+  });
+  return (
+    <>
+      <p>
+        <Link to="/depot/$depotId/devices" params={{ depotId: depot.depot_id }} className="row">
+          <Left size={14} />
+          {w.back}
+        </Link>
+      </p>
+      <Answered of={device} lines={1}>
+        {(data) => (
+          <>
+            <Heading of={data} />
+            <Packets deviceId={deviceId} depotId={depot.depot_id} />
+            <Measurements deviceId={deviceId} />
+            <Actions deviceId={deviceId} />
+          </>
+        )}
+      </Answered>
+    </>
+  );
+}
+
+function Heading({ of }: { of: Read["DeviceDocument"] }) {
+  return (
+    <section className="panel row apart">
+      <h2>
+        <Id>{of.device_id}</Id>
+      </h2>
+      <dl className="facts-wide">
+        <div>
+          <dt>{w.gateway}</dt>
+          <dd>
+            <Id>{of.gateway_id}</Id>
+          </dd>
+        </div>
+        <div>
+          <dt>{w.profile}</dt>
+          <dd>{of.profile ?? w.noProfile}</dd>
+        </div>
+        <div>
+          <dt>{w.circuit}</dt>
+          <dd>{of.circuit_id === null ? words.none : <Id>{of.circuit_id}</Id>}</dd>
+        </div>
+        <div>
+          <dt>{w.enabled}</dt>
+          <dd>
+            <EnabledMark enabled={of.enabled} />
+          </dd>
+        </div>
+      </dl>
+    </section>
+  );
+}
+
+function Actions({ deviceId }: { deviceId: string }) {
+  const actions = useQuery({
+    queryKey: ["actions", deviceId],
+    queryFn: () =>
+      everyPage((cursor) =>
+        told(read.GET("/api/sensor_action", { params: { query: { device_id: deviceId, ...(cursor ? { cursor } : {}) } } })),
+      ),
+  });
+  return (
+    <section className="panel stack tight" aria-labelledby="actions">
+      <h2 id="actions">{w.actions}</h2>
+      <Answered of={actions} lines={2}>
+        {(items) =>
+          items.length ? (
+            <table className="folds">
+              <thead>
+                <tr>
+                  <th scope="col">{w.measurand}</th>
+                  <th scope="col">{w.does}</th>
+                  <th scope="col">{w.target}</th>
+                  <th scope="col">{w.origin}</th>
+                  <th scope="col">{w.enabled}</th>
+                </tr>
+              </thead>
+              <tbody>
+                {items.map((one) => (
+                  <tr key={one.sensor_action_id}>
+                    <th scope="row">
+                      <Id>{one.measurand}</Id>
+                    </th>
+                    <td data-label={w.does}>
+                      <Id>{one.action}</Id>
+                    </td>
+                    <td data-label={w.target}>
+                      <Id>{one.capability ?? one.power_source_id ?? one.circuit_id ?? <span className="dim">{w.byRouting}</span>}</Id>
+                    </td>
+                    <td data-label={w.origin}>{one.origin}</td>
+                    <td data-label={w.enabled}>
+                      <EnabledMark enabled={one.enabled} />
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          ) : (
+            <p className="dim">{w.noActions}</p>
+          )
+        }
+      </Answered>
+    </section>
+  );
+}
+
+function Measurements({ deviceId }: { deviceId: string }) {
+  const measured = useQuery({
+    queryKey: ["measurements", deviceId],
+    queryFn: async () => {
+      const latest = await told(read.GET("/api/device/{device_id}/measurement", { params: { path: { device_id: deviceId } } }));
+      return { items: latest.items, answeredAt: Date.now() };
+    },
+    refetchInterval: REFRESH_MS,
+  });
+  return (
+    <section className="panel stack tight" aria-labelledby="measured">
+      <h2 id="measured">{w.measurements}</h2>
+      <Answered of={measured} lines={2}>
+        {({ items, answeredAt }) =>
+          items.length ? (
+            <table className="folds">
+              <thead>
+                <tr>
+                  <th scope="col">{w.measurand}</th>
+                  <th scope="col">{w.value}</th>
+                  <th scope="col">{words.depots.columns.freshness}</th>
+                  <th scope="col">{words.load.observed}</th>
+                </tr>
+              </thead>
+              <tbody>
+                {items.map((one) => (
+                  <tr key={one.measurand} data-measurand={one.measurand}>
+                    <th scope="row">
+                      <Id>{one.measurand}</Id>
+                    </th>
+                    <td data-label={w.value}>
+                      {valueText(one.value) ?? words.unknown} {one.unit}
+                    </td>
+                    <td data-label={words.depots.columns.freshness}>
+                      <Fresh of={one} answeredAt={answeredAt} />
+                    </td>
+                    <td data-label={words.load.observed} className="small">
+                      <Moment at={one.observed_at} />
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          ) : (
+            <p className="dim">{w.noMeasurements}</p>
+          )
+        }
+      </Answered>
+    </section>
+  );
+}
+
+function Packets({ deviceId, depotId }: { deviceId: string; depotId: string }) {
+  const reports = useQuery({
+    queryKey: ["reports", deviceId],
+    queryFn: () =>
+      told(read.GET("/api/device/{device_id}/report", { params: { path: { device_id: deviceId }, query: { limit: PACKETS } } })),
+    refetchInterval: REFRESH_MS,
+  });
+  return (
+    <section className="panel stack tight" aria-labelledby="packets">
+      <h2 id="packets">{w.packets}</h2>
+      <Answered of={reports} lines={3}>
+        {({ items }) =>
+          items.length ? (
+            <div>
+              {items.map((one, index) => (
+                <Packet key={`${one.packet_id} ${one.at}`} of={one} open={index === 0} depotId={depotId} />
+              ))}
+            </div>
+          ) : (
+            <Empty title={w.noPackets} />
+          )
+        }
+      </Answered>
+    </section>
+  );
+}
+
+function Packet({ of, open, depotId }: { of: Read["DeviceReport"]; open: boolean; depotId: string }) {
+  return (
+    <details open={open} className="packet">
+      <summary className="row">
+        <Moment at={of.at} />
+        <Id>{of.packet_id ?? w.noId}</Id>
+        {of.dead_letters.length ? <Mark tone="bad">{words.depots.letters(of.dead_letters.length)}</Mark> : null}
+      </summary>
+      <table className="folds">
+        <thead>
+          <tr>
+            <th scope="col">{w.measurand}</th>
+            <th scope="col">{w.outcome}</th>
+            <th scope="col">{w.value}</th>
+            <th scope="col">{w.rule}</th>
+            <th scope="col">{words.events.what}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {of.dead_letters.map((one) => (
+            <tr key={one.dead_letter_id}>
+              <th scope="row">
+                <Link to="/depot/$depotId/dead-letters" params={{ depotId }} search={{ letter: one.dead_letter_id } as never}>
+                  {w.letter}
+                </Link>
+              </th>
+              <td data-label={w.outcome}>
+                <OutcomeMark outcome={one.reason_code} />
+              </td>
+              <td data-label={words.deadLetters.detail} colSpan={3}>
+                {one.detail}
+              </td>
+            </tr>
+          ))}
+          {of.events.map((one) => (
+            <tr key={one.event_id}>
+              <th scope="row">
+                <Id>{one.measurand ?? words.none}</Id>
+              </th>
+              <td data-label={w.outcome}>
+                <OutcomeMark outcome={one.outcome} />
+              </td>
+              <td data-label={w.value}>{valueText(one.raw_value) ?? words.unknown}</td>
+              <td data-label={w.rule}>
+                <Id>{one.rule ?? words.none}</Id>
+              </td>
+              <td data-label={words.events.what} className="small">
+                <span>{one.event_type}</span>
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </details>
+  );
 }
