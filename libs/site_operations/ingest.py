@@ -129,10 +129,7 @@ class Ingest:
             refusal = Refusal(plan.code, "AUTHORISE", "", plan.detail, packet.gateway_id, packet.device_id)
             letter = _letter(raw, plan.code, "AUTHORISE", plan.detail, packet.gateway_id, packet.device_id, plan.depot_id, ())
             return PreparedPacket(raw, packet, plan.depot_id, (), refusal, letter)
-        metadata: dict[str, object] = {"source": raw.source, "received_at": utc_text(raw.received_at)}
-        if raw.trace_id is not None:
-            metadata["trace_id"] = raw.trace_id
-        steps = report(packet, plan if planned is None else planned(plan), raw.received_at, metadata)
+        steps = report(packet, plan if planned is None else planned(plan), raw.received_at, self._metadata(raw))
         failed = [step for step in steps if isinstance(step, Refused)]
         return PreparedPacket(
             raw,
