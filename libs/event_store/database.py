@@ -60,6 +60,28 @@ class DatabaseFault(Exception):
     """The database can not be used; the message is one line that says why and what to do, without any secret."""
 
 
+TRANSACTIONS_AHEAD = """
+SELECT max(newest::text::numeric)::text FROM (
+    (SELECT transaction_id FROM event_store ORDER BY event_store.transaction_id DESC LIMIT 1)
+    UNION ALL (SELECT transaction_id FROM event_outbox ORDER BY event_outbox.transaction_id DESC LIMIT 1)
+    UNION ALL (SELECT transaction_id FROM site_change ORDER BY site_change.transaction_id DESC LIMIT 1)
+) AS rows (newest)
+WHERE newest >= pg_snapshot_xmax(pg_current_snapshot())
+"""
+"""The greatest transaction id in our tables, if the server has not dealt it out yet: rows of another server, restored here.
+
+Readers that follow would wait for it, perhaps for years, and rows written now would sort before those that are older.
+"""
+
+
+def restored_elsewhere(newest: str) -> str:
+    """One line for a person about what `TRANSACTIONS_AHEAD` found."""
+    return (
+        f"the database was restored from a dump of another server: its rows are of transaction {newest}, which this server has not "
+        'reached; mend it as docs/running.md says under "After a restore"'
+    )
+
+
 async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_size: int = 8) -> Pool:
     """Connect as the service's role; raises `DatabaseFault` if that is not possible.
 
@@ -70,6 +92,9 @@ async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_s
     if await pool.fetchval("SELECT to_regclass('event_store')") is None:
         pool.terminate()
         raise DatabaseFault(f"the database at {address(url)} has no tables: run `depotgrid db migrate` first")
+    if (newest := await pool.fetchval(TRANSACTIONS_AHEAD)) is not None:
+        pool.terminate()
+        raise DatabaseFault(restored_elsewhere(newest))
     return pool
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from event_store import tables as event_store_tables
-from event_store.database import DatabaseFault, address
+from event_store.database import TRANSACTIONS_AHEAD, DatabaseFault, address, restored_elsewhere
 from site_registry import tables as site_registry_tables
 
 _LOCK = 7_340_116
@@ -63,6 +63,8 @@ def differences(url: str) -> list[str]:
 
             narrowed = MigrationContext.configure(connection, opts={"include_name": ours})
             lines.extend(str(difference) for difference in compare_metadata(narrowed, metadata))
+        if current == head and (newest := connection.scalar(sa.text(TRANSACTIONS_AHEAD))) is not None:
+            lines.append(restored_elsewhere(newest))
         return "\n".join(lines)
 
     return [line for line in asyncio.run(_with_connection(url, run)).splitlines() if line]

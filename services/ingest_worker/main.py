@@ -24,6 +24,7 @@ from faststream import FastStream
 from prometheus_client import CollectorRegistry
 
 from event_store.database import UNREACHABLE, DatabaseFault, Pool, connect, open_pool
+from event_store.outbox import prune_outbox
 from event_store.store import PostgresEventStore
 from ingest_worker.batching import Pipeline
 from ingest_worker.kafka_source import KafkaSource
@@ -41,6 +42,9 @@ log = structlog.get_logger("ingest_worker")
 
 _SWEEP_S = 0.5
 _PRUNING_S = 600.0
+_OUTBOX_PRUNING_S = 60.0
+_OUTBOX_PRUNING_PAUSE_S = 0.1
+_OUTBOX_ROWS_AT_ONCE = 2_000
 _DRAIN_S = 3.5
 _RETRY_S = 1.0
 _KAFKA_PROBE_S = 2.0
@@ -122,6 +126,7 @@ class Worker:
         self._spawn(self.pipeline.run(), "pipeline")
         self._spawn(self._follow_changes(), "site-changes")
         self._spawn(self._sweep(), "heartbeat-sweep")
+        self._spawn(self._prune_outbox(), "outbox-pruning")
         if self._mqtt is not None:
             self._spawn(self._mqtt.run(), "mqtt")
         if self._kafka is not None:
@@ -180,6 +185,28 @@ class Worker:
             if lost:
                 self._metrics.count_heartbeat_losses(lost)
                 log.warning("controller heartbeats lost", controllers=lost)
+
+    async def _prune_outbox(self) -> None:
+        """Keep the outbox from growing for ever also where no relay runs."""
+        settings = self._settings
+        unsent = False
+        while True:
+            await asyncio.sleep(_OUTBOX_PRUNING_PAUSE_S if unsent else _OUTBOX_PRUNING_S)
+            try:
+                pruned = await prune_outbox(
+                    self._pool,
+                    keep_sent_s=settings.outbox_keep_sent_s,
+                    keep_unsent_s=settings.outbox_keep_unsent_s,
+                    limit=_OUTBOX_ROWS_AT_ONCE,
+                )
+            except Exception as fault:  # the next round finds what this one left
+                log.warning("outbox not pruned", reason=str(fault) or type(fault).__name__)
+                unsent = False
+                continue
+            if pruned.forgotten:
+                log.warning("no relay has served a broker for long, nothing is kept for it any more", brokers=pruned.forgotten)
+            # Where relays run, they remove what they sent.
+            unsent = pruned.unsent and pruned.rows == _OUTBOX_ROWS_AT_ONCE
 
     async def _wait_for_kafka(self, servers: str) -> None:
         """Return when Kafka answers; say so while it does not."""
