@@ -18,6 +18,7 @@ from event_store.database import UNREACHABLE, Pool
 from microgrid.site_model import DEFAULT_STALE_AFTER_S
 from read_api.backing import Backing
 from read_api.card import card_routes
+from read_api.controller_bindings import controller_binding_routes
 from read_api.dead_letters import dead_letter_routes
 from read_api.depots import depot_routes
 from read_api.devices import device_routes
@@ -75,7 +76,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        following = asyncio.create_task(streams.follow(), name="follow events")
+        following = asyncio.create_task(streams.run(), name="streams")
         try:
             yield
         finally:
@@ -96,6 +97,7 @@ def create_app(
         depot_routes(backing),
         microgrid_routes(backing),
         card_routes(backing),
+        controller_binding_routes(backing),
         history_routes(backing),
         series_routes(backing),
         stream_routes(backing, streams),

@@ -5,12 +5,13 @@ time, so whoever has changed a depot sees it in the next answer. Every change le
 not visible when the depot was read has a transaction id at or above the oldest transaction that was running then. So a cached
 depot carries that floor and the changes at or above it that were seen, and stands as long as the same question has the same
 answer. Each look moves the floor up, which keeps the range that it reads short. Entries not looked at for a minute are read
-anew, and the least recently used one makes room when there are too many.
+anew, and the least recently used one makes room when there are too many. Several depots are looked at in one query.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,17 +19,18 @@ from typing import Any
 from event_store.database import Connection
 from microgrid.card import CardPlan, plan_card
 from microgrid.site_model import Site
-from site_registry.load import load_site
+from site_registry.load import load_sites
 
-_KEPT_DEPOTS = 256
+_KEPT_DEPOTS = 1_000
 _KEPT_FOR = timedelta(seconds=60)
 
 _LOOK = """
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS floor,
-       ARRAY(SELECT transaction_id::text || '/' || change_id FROM site_change
-             WHERE transaction_id >= $2::text::xid8 AND depot_id = $1) AS changes,
-       (SELECT count(*) FROM remediation WHERE depot_id = $1) AS remediation_count,
-       (SELECT count(*) FROM dead_letter WHERE depot_id = $1 AND status = 'PENDING') AS dead_letter_count
+SELECT asked.depot_id, pg_snapshot_xmin(pg_current_snapshot())::text AS floor,
+       ARRAY(SELECT transaction_id::text || '/' || change_id FROM site_change c
+             WHERE c.transaction_id >= asked.floor::xid8 AND c.depot_id = asked.depot_id) AS changes,
+       (SELECT count(*) FROM remediation r WHERE r.depot_id = asked.depot_id) AS remediation_count,
+       (SELECT count(*) FROM dead_letter l WHERE l.depot_id = asked.depot_id AND l.status = 'PENDING') AS dead_letter_count
+FROM unnest($1::text[], $2::text[]) AS asked (depot_id, floor)
 """
 
 
@@ -59,22 +61,41 @@ class SiteCache:
 
     async def depot_now(self, connection: Connection, depot_id: str, now: datetime) -> DepotNow | None:
         """The depot, or None if there is none. The caller's transaction is repeatable read, so that all of it fits together."""
-        entry = self._entries.get(depot_id)
-        look: Any = await connection.fetchrow(_LOOK, depot_id, entry.floor if entry else "0")
-        floor, changes = look["floor"], frozenset(look["changes"])
-        stands = entry is not None and changes == entry.changes and abs(now - entry.seen_at) < _KEPT_FOR
-        if entry is None or not stands:
-            self._entries.pop(depot_id, None)
-            site = await load_site(connection, depot_id, with_assets=False)
-            if site is None:
-                return None
-            plan = plan_card(site, site.microgrid) if site.microgrid else None
-            entry = self._entries[depot_id] = _Entry(site, plan, floor, changes, now)
-            if len(self._entries) > _KEPT_DEPOTS:
-                self._entries.popitem(last=False)
-        entry.floor = floor
-        entry.changes = frozenset(change for change in changes if int(change.partition("/")[0]) >= int(floor))
-        entry.seen_at = now
-        if depot_id in self._entries:
-            self._entries.move_to_end(depot_id)
-        return DepotNow(entry.site, entry.plan, look["remediation_count"], look["dead_letter_count"])
+        return (await self.depots_now(connection, [depot_id], now)).get(depot_id)
+
+    async def depots_now(self, connection: Connection, depot_ids: Sequence[str], now: datetime) -> dict[str, DepotNow]:
+        """Those of the depots that exist, each once; see `depot_now`."""
+        known = {depot_id: self._entries.get(depot_id) for depot_id in depot_ids}
+        floors = [entry.floor if entry else "0" for entry in known.values()]
+        looks: list[Any] = await connection.fetch(_LOOK, list(known), floors)
+        changed: list[str] = []
+        for look in looks:
+            entry = known[look["depot_id"]]
+            if entry is None or entry.changes != frozenset(look["changes"]) or abs(now - entry.seen_at) >= _KEPT_FOR:
+                changed.append(look["depot_id"])
+        sites = await load_sites(connection, changed) if changed else {}
+        found: dict[str, DepotNow] = {}
+        for look in looks:
+            depot_id, changes = look["depot_id"], frozenset(look["changes"])
+            if depot_id in changed:
+                self._entries.pop(depot_id, None)
+                site = sites.get(depot_id)
+                if site is None:
+                    continue
+                entry = _Entry(site, plan_card(site, site.microgrid) if site.microgrid else None, look["floor"], changes, now)
+            else:
+                entry = known[depot_id]
+                if entry is None:
+                    continue
+            entry.floor = look["floor"]
+            entry.changes = frozenset(change for change in changes if int(change.partition("/")[0]) >= int(entry.floor))
+            entry.seen_at = now
+            self._keep(depot_id, entry)
+            found[depot_id] = DepotNow(entry.site, entry.plan, look["remediation_count"], look["dead_letter_count"])
+        return found
+
+    def _keep(self, depot_id: str, entry: _Entry) -> None:
+        self._entries[depot_id] = entry
+        self._entries.move_to_end(depot_id)
+        if len(self._entries) > _KEPT_DEPOTS:
+            self._entries.popitem(last=False)

@@ -11,9 +11,10 @@ is between from the store.
 Events. Each microgrid hands on at once what comes after a pause; what follows is gathered for a moment and handed on together. So
 a busy microgrid costs a few writes a second for each client, however much happens in it.
 
-Cards. One task per microgrid that has clients makes one card for all of them, whenever something may have changed it: an event,
-a changed configuration, a moment at which something turns stale or a heartbeat is lost, and every second for what nobody
-announces (dead letters, remediation). It is sent only if it differs in more than ages, at most four times a second; a client
+Cards. A microgrid that has clients has one card for all of them, looked at whenever something may have changed it: an event, a
+changed configuration, a moment at which something turns stale or a heartbeat is lost, and every second for what nobody announces
+(dead letters, remediation). The cards that are due at a moment are read together, so that many busy microgrids cost the database
+hardly more than one. A card is sent only if it differs in more than ages, at most four times a second; a client
 that has not taken the last one yet gets only the newest. The first message is the current card.
 
 A client whose queue is full is let go, and one whose token ends: it resumes by its last id. Nothing here outlives the last
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -38,11 +39,11 @@ from event_store.append import EVENT_CHANNEL
 from event_store.database import UNREACHABLE, Connection
 from event_store.follow import START, end_position
 from event_store.read import EVENT_COLUMNS, Position, StoredEvent, stored_event
-from microgrid.card import STATE_OF_CHARGE, is_card_event, lasting, next_turn
+from microgrid.card import STATE_OF_CHARGE, Card, is_card_event, lasting, next_turn
 from microgrid.provisioning import RETIRED
 from read_api.answers import NoQuery, not_found
 from read_api.backing import ACQUIRE_S, Backing
-from read_api.card import read_card
+from read_api.card import read_cards
 from read_api.history import EventTypeName, position_at
 from read_api.microgrids import microgrid_by_id
 from read_api.request_watch import hang_up_on
@@ -56,6 +57,8 @@ CARD_INTERVAL_S = 0.25
 RECHECK_S = 1.0
 GATHER_S = 0.1
 """How long a busy microgrid gathers events before it hands them on."""
+_CARDS_AT_ONCE = 50
+"""Most cards that are read in one snapshot."""
 _ADMISSION_S = 5.0
 _RECONNECT_S = 1.0
 
@@ -75,23 +78,33 @@ ORDER BY e.transaction_id, e.global_position LIMIT $7
 
 
 class _Channel:
-    """The clients of one microgrid, and the task that makes its card."""
+    """The clients of one microgrid, and what they were shown last."""
 
-    def __init__(self, backing: Backing, depot_id: str) -> None:
+    def __init__(self, depot_id: str) -> None:
+        self.depot_id = depot_id
         self.clients: set[StreamClient] = set()
-        self._backing = backing
-        self._depot_id = depot_id
-        self._dirty = asyncio.Event()
-        self._turn_at: datetime | None = None
+        self._dirty = True
+        self._looked_at = float("-inf")
+        self._turn_at = float("inf")
         self._shown: object = None
         self._gathered: list[Told] = []
         self._handed_on_at = float("-inf")
         self._handing_on: asyncio.TimerHandle | None = None
-        self.task = asyncio.create_task(self._make_cards(), name=f"cards of {depot_id}")
 
     def may_have_changed(self) -> None:
-        """Look at the card soon."""
-        self._dirty.set()
+        """Have its card looked at soon."""
+        self._dirty = True
+
+    @property
+    def look_at(self) -> float:
+        """When its card is to be looked at next, by the event loop's clock."""
+        soonest = self._looked_at + CARD_INTERVAL_S
+        return soonest if self._dirty else min(max(self._turn_at, soonest), self._looked_at + RECHECK_S)
+
+    def looking(self, now_s: float) -> None:
+        """Its card is being looked at; what changes from now on is for the next look."""
+        self._dirty = False
+        self._looked_at = now_s
 
     def offer(self, stored: StoredEvent) -> None:
         """Hand an event to the clients that want it, soon."""
@@ -124,33 +137,21 @@ class _Channel:
             if batch.events:
                 client.offer(batch)
 
-    def end(self) -> None:
-        """Stop making cards and handing on."""
-        self.task.cancel()
+    def leave(self) -> None:
+        """Hand nothing on any more."""
         if self._handing_on is not None:
             self._handing_on.cancel()
 
-    async def _make_cards(self) -> None:
-        while True:
-            self._dirty.clear()
-            try:
-                await self._look()
-            except Problem:
-                # The depot or its microgrid is gone: who asks again is told so.
-                for client in self.clients:
-                    client.end()
-            except UNREACHABLE as fault:
-                _log.warning("no card for the stream", depot_id=self._depot_id, fault=repr(fault))
-            except Exception:  # one card that can not be made must not end the cards of this microgrid for good
-                _log.exception("no card for the stream", depot_id=self._depot_id)
-            await asyncio.sleep(CARD_INTERVAL_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._idle_s()):
-                    await self._dirty.wait()
+    def end(self) -> None:
+        """Let all clients go: the depot or its microgrid is not there any more, and who asks again is told so."""
+        for client in self.clients:
+            client.end()
 
-    async def _look(self) -> None:
-        card = await read_card(self._backing, self._depot_id)
-        self._turn_at = next_turn(card)
+    def show(self, card: Card, clock: Callable[[], datetime]) -> None:
+        """Show the card to the clients, where it tells anything new or they have had none."""
+        turn_at = next_turn(card)
+        until_turn_s = (turn_at - clock()).total_seconds() if turn_at is not None else float("inf")
+        self._turn_at = asyncio.get_running_loop().time() + until_turn_s
         tells = lasting(card)
         changed = tells != self._shown
         self._shown = tells
@@ -158,12 +159,6 @@ class _Channel:
         message = b"event: card\ndata: " + _encode(card) + b"\n\n" if meant else b""
         for client in meant:
             client.show(message)
-
-    def _idle_s(self) -> float:
-        if self._turn_at is None:
-            return RECHECK_S
-        until_turn_s = (self._turn_at - self._backing.clock()).total_seconds()
-        return min(RECHECK_S, max(until_turn_s, 0.001))
 
 
 class Streams:
@@ -175,6 +170,7 @@ class Streams:
         self._waiting: list[StreamClient] = []
         self._channels: dict[str, _Channel] = {}
         self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
         self._ended = False
         self.last_round: float | None = None
         """When the follower last finished a round, by the event loop's clock; None before the first."""
@@ -203,17 +199,62 @@ class Streams:
             yield client
         finally:
             client.end()
-            await self._leave(client)
+            self._leave(client)
 
     def end(self) -> None:
         """End all streams, so that the process can stop."""
         self._ended = True
         for channel in self._channels.values():
-            for client in channel.clients:
-                client.end()
+            channel.end()
 
-    async def follow(self) -> None:
-        """Follow the store for ever, over a connection of its own; ends by cancellation only."""
+    async def run(self) -> None:
+        """Follow the store and make cards for ever; ends by cancellation only."""
+        async with asyncio.TaskGroup() as running:
+            running.create_task(self._follow(), name="follow events")
+            running.create_task(self._make_cards(), name="make cards")
+
+    async def _make_cards(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._changed.clear()
+            now_s = clock()
+            due = sorted((one for one in self._channels.values() if one.look_at <= now_s), key=lambda one: one.look_at)
+            if due:
+                await self._look(due[:_CARDS_AT_ONCE], now_s)
+                continue
+            first = min((one.look_at for one in self._channels.values()), default=now_s + RECHECK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(first - now_s):
+                    await self._changed.wait()
+
+    async def _look(self, channels: Sequence[_Channel], now_s: float) -> None:
+        for channel in channels:
+            channel.looking(now_s)
+        try:
+            cards = await read_cards(self._backing, [channel.depot_id for channel in channels])
+        except UNREACHABLE as fault:
+            _log.warning("no cards for the streams", fault=repr(fault))
+            for channel in channels:
+                channel.may_have_changed()
+            await asyncio.sleep(CARD_INTERVAL_S)
+            return
+        except Exception:  # one card that can not be made must not end all cards for good, nor those beside it now
+            if len(channels) == 1:
+                _log.exception("no card for the stream", depot_id=channels[0].depot_id)
+                return
+            for channel in channels:
+                await self._look([channel], now_s)
+            return
+        for channel in channels:
+            card = cards[channel.depot_id]
+            if isinstance(card, Problem):
+                channel.end()
+            else:
+                channel.show(card, self._backing.clock)
+            # Requests and events take their turn between two cards.
+            await asyncio.sleep(0)
+
+    async def _follow(self) -> None:
         while True:
             try:
                 async with self._backing.pool.acquire(timeout=ACQUIRE_S) as connection:
@@ -229,6 +270,7 @@ class Streams:
         def reconfigured(*_: object) -> None:
             for channel in self._channels.values():
                 channel.may_have_changed()
+            self._changed.set()
 
         await connection.add_listener(EVENT_CHANNEL, woken)
         await connection.add_listener(CHANGE_CHANNEL, reconfigured)
@@ -274,10 +316,11 @@ class Streams:
         for client in waiting:
             channel = self._channels.get(client.microgrid_id)
             if channel is None:
-                channel = self._channels[client.microgrid_id] = _Channel(self._backing, client.depot_id)
+                channel = self._channels[client.microgrid_id] = _Channel(client.depot_id)
             channel.clients.add(client)
             channel.may_have_changed()
             client.started.set_result(self._position)
+            self._changed.set()
 
     def _hand_on(self, events: Iterable[StoredEvent]) -> None:
         touched: set[_Channel] = set()
@@ -289,10 +332,11 @@ class Streams:
             touched.add(channel)
             if is_card_event(stored.event.event_type, stored.event.payload.get("measurand")):
                 channel.may_have_changed()
+                self._changed.set()
         for channel in touched:
             channel.hand_on()
 
-    async def _leave(self, client: StreamClient) -> None:
+    def _leave(self, client: StreamClient) -> None:
         if client in self._waiting:
             self._waiting.remove(client)
         channel = self._channels.get(client.microgrid_id)
@@ -301,8 +345,7 @@ class Streams:
         channel.clients.discard(client)
         if not channel.clients:
             del self._channels[client.microgrid_id]
-            channel.end()
-            await asyncio.wait({channel.task})
+            channel.leave()
 
 
 class StreamQuery(NoQuery):

@@ -39,6 +39,7 @@ _NOWHERE = "01900000-0000-7000-8000-0000000000ff"
 
 _MICROGRID_2 = "01900000-0000-7000-8000-000000000002"
 _ACTION_2 = "01900000-0000-7000-8000-000000000023"
+_BINDING_2 = "01900000-0000-7000-8000-000000000024"
 _JOB_OF_D2 = "01900000-0000-7000-8000-000000000024"
 _OF_D2 = letter(b"of-d-2", at=T0)
 _OF_NOBODY = letter(b"of-nobody", at=T0)
@@ -55,6 +56,9 @@ INSERT INTO device (device_id, depot_id, gateway_id) VALUES ('dev-of-d-2', 'd-2'
 INSERT INTO microgrid (microgrid_id, depot_id, version, status) VALUES ('{_MICROGRID_2}', 'd-2', 1, 'NO_GRID_CONNECTION');
 INSERT INTO sensor_action (sensor_action_id, depot_id, device_id, measurand, action) VALUES
     ('{_ACTION_2}', 'd-2', 'dev-of-d-2', 'SOC', 'RECORD_MEASUREMENT');
+INSERT INTO capability_control_point
+    (control_point_id, microgrid_id, capability, device_id, measurand, stale_after_s, enabled, controller_binding_id)
+    VALUES ('{_BINDING_2}', '{_MICROGRID_2}', 'DER', 'dev-of-d-2', 'DER', 300, true, '{_BINDING_2}');
 INSERT INTO replay_job (job_id, requested_by, requested_at, wanted, dry_run, of_depots, status, total) VALUES
     ('{_JOB_OF_D2}', 'somebody', now(), '{{}}', false, '{{d-2}}', 'DONE', 0);
 """
@@ -69,6 +73,7 @@ _ITS_THINGS = {
     "gateway_id": ("gw-of-d-2", "GATEWAY_NOT_FOUND"),
     "device_id": ("dev-of-d-2", "DEVICE_NOT_FOUND"),
     "sensor_action_id": (_ACTION_2, "SENSOR_ACTION_NOT_FOUND"),
+    "controller_binding_id": (_BINDING_2, "CONTROLLER_BINDING_NOT_FOUND"),
     "dead_letter_id": (_OF_D2.dead_letter_id, "DEAD_LETTER_NOT_FOUND"),
     "job_id": (_JOB_OF_D2, "REPLAY_JOB_NOT_FOUND"),
 }

@@ -216,7 +216,7 @@ async def test_a_turn_of_the_clock_is_not_left_to_the_recheck(
     await put(pool, capability("DER", True, datetime.now(T0.tzinfo)))
     backing = _with_real_clock(read_api)
     streams = stream.Streams(backing)
-    following = asyncio.create_task(streams.follow())
+    following = asyncio.create_task(streams.run())
     found: list[str] = []
     try:
         async with asyncio.timeout(10), streams.client("d-1", MICROGRID, (), None) as client:
