@@ -106,16 +106,17 @@ async def store_plan(
     now: datetime,
     new_id: Callable[[], str],
     named_bindings: Collection[str] = (),
-) -> None:
+) -> Site:
     """Write what a plan changes of a depot, and nothing else, with its events; the caller holds the depot's lock.
 
-    `named_bindings` are the controller bindings that the command speaks of by id.
+    `named_bindings` are the controller bindings that the command speaks of by id. Gives the depot as it is stored then.
     """
     plan = replace(plan, site=_with_bindings(before, plan.site, new_id, named_bindings))
     await _write(connection, before, plan.site, now)
     await append_events(connection, _events(before, plan, now, new_id))
     if before is not None:
         await settle_remediation(connection, _silenced(before, plan.site))
+    return plan.site
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,21 @@ from event_store.database import Connection
 from sensor_packet.identifiers import is_identifier
 from site_registry.write import KINDS
 
+_DEPOT_OF_BINDING = """
+SELECT m.depot_id FROM capability_control_point p JOIN microgrid m USING (microgrid_id)
+WHERE p.controller_binding_id = $1::text::uuid AND m.status <> 'RETIRED' LIMIT 1
+"""
+
 
 async def depot_of(connection: Connection, kind: str, identifier: str) -> str | None:
-    """The depot of a thing of one of `write.KINDS`, or of a `depot` itself; None where there is none, or could be none."""
-    if not is_identifier(identifier) or (kind == "sensor_action" and not _is_uuid(identifier)):
+    """The depot of a thing of one of `write.KINDS`, of a `controller_binding`, or of a `depot` itself.
+
+    None where there is none, or could be none.
+    """
+    if not is_identifier(identifier) or (kind in ("sensor_action", "controller_binding") and not _is_uuid(identifier)):
         return None
+    if kind == "controller_binding":
+        return await connection.fetchval(_DEPOT_OF_BINDING, identifier)
     if kind == "depot":
         return await connection.fetchval("SELECT depot_id FROM depot WHERE depot_id = $1", identifier)
     table = KINDS[kind]

@@ -98,20 +98,37 @@ def measurand_fault(profile_name: object, capability: str, measurand: str) -> tu
     """Why a measurand of a device of that profile may not feed a capability, as code and detail; None if it may."""
     if capability not in CAPABILITIES:
         return None  # the schema's to say
+    if capability not in supported_capabilities(profile_name):
+        return "UNSUPPORTED_CAPABILITY", f"a device of profile {profile_name} can not feed {capability}"
+    detail = why_not_feeding(profile_name, measurand)
+    return None if detail is None else ("MEASURAND_NOT_SUPPORTED", detail)
+
+
+def supported_capabilities(profile_name: object) -> tuple[str, ...]:
+    """What a device of that profile can feed; one without a profile, or with one that assumes nothing, can feed all."""
+    profile = _assuming_profile(profile_name)
+    if profile is None:
+        return CAPABILITIES
+    return tuple(one for one in CAPABILITIES if any(one in known.feeds for known in profile.measurands))
+
+
+def why_not_feeding(profile_name: object, measurand: str) -> str | None:
+    """Why a measurand of a device of that profile may feed no capability at all; None if it may."""
+    profile = _assuming_profile(profile_name)
+    if profile is None:
+        known_key = CATALOGUE.get(measurand)
+        if known_key is None or "boolean" in known_key.types or measurand == MODE:
+            return None
+        return f"{measurand} is neither a boolean nor {MODE}"
+    known = next((one for one in profile.measurands if one.key == measurand), None)
+    if known is None:
+        return f"a device of profile {profile.profile} does not send {measurand}"
+    return None if known.type == "boolean" or measurand == MODE else f"{measurand} is neither a boolean nor {MODE}"
+
+
+def _assuming_profile(profile_name: object) -> DeviceProfile | None:
     profile = profiles().get(profile_name) if isinstance(profile_name, str) else None
-    if profile is not None and profile.measurands:
-        if not any(capability in known.feeds for known in profile.measurands):
-            return "UNSUPPORTED_CAPABILITY", f"a device of profile {profile.profile} can not feed {capability}"
-        for known in profile.measurands:
-            if known.key == measurand:
-                if known.type == "boolean" or measurand == MODE:
-                    return None
-                return "MEASURAND_NOT_SUPPORTED", f"{measurand} is neither a boolean nor {MODE}"
-        return "MEASURAND_NOT_SUPPORTED", f"a device of profile {profile.profile} does not send {measurand}"
-    known_key = CATALOGUE.get(measurand)
-    if known_key is not None and "boolean" not in known_key.types and measurand != MODE:
-        return "MEASURAND_NOT_SUPPORTED", f"{measurand} is neither a boolean nor {MODE}"
-    return None
+    return profile if profile is not None and profile.measurands else None
 
 
 def pointer_to(*parts: str | int) -> str:

@@ -40,8 +40,15 @@ ACCESS_RULES: AccessRules = {
     **{f"POST /api/{kind}": role for kind, role in _THINGS.items()},  # type: ignore[dict-item]
     **{f"PATCH /api/{kind}/{{{kind}_id}}": role for kind, role in _THINGS.items()},  # type: ignore[dict-item]
     **{f"DELETE /api/{kind}/{{{kind}_id}}": role for kind, role in _THINGS.items()},  # type: ignore[dict-item]
+    "POST /api/depot/{depot_id}/controller-binding": "configurator",
+    "PATCH /api/controller-binding/{controller_binding_id}": "configurator",
+    "DELETE /api/controller-binding/{controller_binding_id}": "configurator",
+    "POST /api/controller-binding/{controller_binding_id}/take-over": "configurator",
     "PUT /api/device/{device_id}/capabilities": ("configurator", "device"),
     "POST /api/depot/{depot_id}/microgrid/capability-status": ("operator", "device"),
+    "POST /api/dead-letter/replay": "operator",
+    "DELETE /api/dead-letter/replay/{job_id}": "operator",
+    "POST /api/dead-letter/discard": "operator",
     "POST /api/packet": "device",
     "POST /api/packet/batch": "device",
 }

@@ -16,9 +16,11 @@ _MOST_NAMED = 20
 _encode = msgspec.json.Encoder().encode
 
 
-def done(status: int, document: object, *, location: str | None = None) -> Answer:
+def done(status: int, document: object, *, location: str | None = None, etag: str | None = None) -> Answer:
     """A command that was carried out, with its document."""
     headers = {"content-type": "application/json"}
+    if etag is not None:
+        headers["etag"] = etag
     if location is not None:
         headers["location"] = location
     return Answer(status, _encode(document), headers)

@@ -15,8 +15,11 @@ from command_api.backing import Backing
 from command_api.capabilities import capability_routes
 from command_api.capability_status import capability_status_routes
 from command_api.command_watch import CommandMetrics, CommandWatch
+from command_api.controller_bindings import controller_binding_routes
+from command_api.dead_letters import dead_letter_routes
 from command_api.depots import depot_routes, microgrid_routes
 from command_api.packets import PacketDesk, packet_routes
+from command_api.replay_runner import ReplayRunner
 from command_api.site_things import site_thing_routes
 from event_store.database import UNREACHABLE, Pool
 from sensor_packet.contract_files import read_contract
@@ -40,10 +43,11 @@ def create_app(
     """The command API on a pool of connections.
 
     `clock` gives aware times, `new_id` UUIDs (version 7) as text; `access` decides who may do what; `max_ahead_s` is how far ahead
-    of us a packet's clock may be, in seconds.
+    of us a packet's clock may be, in seconds. Who serves it also runs its `state.replays`.
     """
     backing = Backing(pool, clock, new_id)
     desk = PacketDesk(backing, max_ahead_s)
+    replays = ReplayRunner(pool, desk.ready, clock, new_id())
     registry = CollectorRegistry()
     app = FastAPI(
         title="Depotgrid command API",
@@ -58,8 +62,10 @@ def create_app(
         microgrid_routes(backing),
         site_thing_routes(backing),
         capability_routes(backing),
+        controller_binding_routes(backing),
         packet_routes(backing, desk),
         capability_status_routes(backing, desk),
+        dead_letter_routes(backing, replays),
     ):
         app.include_router(
             router, dependencies=[Depends(allowed_by(access, backing))], responses=problem_responses(401, 403, 500, 503)
@@ -69,6 +75,7 @@ def create_app(
     for unreachable in UNREACHABLE:
         app.add_exception_handler(unreachable, _database_gone)
     app.add_middleware(CommandWatch, metrics=CommandMetrics(registry))
+    app.state.replays = replays
     return app
 
 

@@ -31,7 +31,7 @@ def openapi_text() -> str:
                     response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
                 elif status == "201":
                     location = {"description": "where it is from now on", "required": True, "schema": {"type": "string"}}
-                    response["headers"] = {"Location": location}
+                    response["headers"] = {"Location": location, **response.get("headers", {})}
     document["x-codes"] = list(CODES)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

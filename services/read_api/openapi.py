@@ -22,6 +22,7 @@ CODES = (
     "CHARGE_POINT_NOT_FOUND",
     "CIRCUIT_NOT_FOUND",
     "CONNECTOR_NOT_FOUND",
+    "CONTROLLER_BINDING_NOT_FOUND",
     "DATABASE_UNAVAILABLE",
     "DEAD_LETTER_NOT_FOUND",
     "DEPOT_NOT_FOUND",
@@ -38,6 +39,7 @@ CODES = (
     "MISSING_FIELD",
     "NOT_FOUND",
     "POWER_SOURCE_NOT_FOUND",
+    "REPLAY_JOB_NOT_FOUND",
     "SENSOR_ACTION_NOT_FOUND",
     "SERVICE_UNAVAILABLE",
     "STREAM_UNAVAILABLE",
@@ -64,7 +66,8 @@ def openapi_text() -> str:
             if status != "200":
                 # FastAPI describes a refusal also as being of the kind that the route's good answer has.
                 response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
-        if "application/json" in operation["responses"]["200"]["content"]:
+        # An answer whose ETag is another is described where it is given.
+        if "application/json" in operation["responses"]["200"]["content"] and "headers" not in operation["responses"]["200"]:
             _describe_etag(operation)
     document["x-codes"] = list(CODES)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -32,6 +32,8 @@ ACCESS_RULES: AccessRules = {
     "GET /api/depot/{depot_id}/microgrid/capability-status": "viewer",
     "GET /api/depot/{depot_id}/microgrid/capability-status/history": "viewer",
     "GET /api/depot/{depot_id}/remediation": "viewer",
+    "GET /api/depot/{depot_id}/controller-binding": "viewer",
+    "GET /api/controller-binding/{controller_binding_id}": "viewer",
     "GET /api/depot/{depot_id}/series": "viewer",
     "GET /api/microgrid/{microgrid_id}": "viewer",
     "GET /api/microgrid/{microgrid_id}/event": "viewer",
@@ -43,10 +45,13 @@ ACCESS_RULES: AccessRules = {
     **dict.fromkeys((f"GET /api/{kind}/{{{kind}_id}}" for kind in DOCUMENTS), "viewer"),
     "GET /api/dead-letter": "viewer",
     "GET /api/dead-letter/{dead_letter_id}": "viewer",
+    "GET /api/dead-letter/replay/{job_id}": "viewer",
 }
 
-NARROWED = frozenset({"/api/depot", "/api/dead-letter", *(f"/api/{kind}" for kind in DOCUMENTS)})
-"""The lists that show what is of the caller's depots only."""
+NARROWED = frozenset(
+    {"/api/depot", "/api/dead-letter", "/api/dead-letter/replay/{job_id}", *(f"/api/{kind}" for kind in DOCUMENTS)}
+)
+"""The lists that show what is of the caller's depots only; a replay job belongs to several."""
 
 _WHOSE = {
     "microgrid_id": ("MICROGRID", is_uuid, "SELECT depot_id FROM microgrid WHERE microgrid_id = $1::text::uuid"),
@@ -75,7 +80,7 @@ def seen_by_caller(backing: Backing) -> Callable[[Request], Awaitable[None]]:
                 depot_id: str | None = await connection.fetchval(whose, identifier)
             if not principal.may_see(depot_id):
                 raise not_found(kind, identifier)
-        elif (kind := name.removesuffix("_id")) in DOCUMENTS:
+        elif (kind := name.removesuffix("_id")) in (*DOCUMENTS, "controller_binding"):
             async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:
                 depot_id = await depot_of(connection, kind, identifier)
             if not principal.may_see(depot_id):

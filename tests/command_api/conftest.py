@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -35,13 +36,18 @@ class Clock:
         return self.now
 
 
+@cache
+def _contract() -> dict[str, Any]:
+    return json.loads(openapi_text())
+
+
 class Origin:
     """One origin: GET goes to the read API, everything else to the command API, whose answers are held to its description."""
 
     def __init__(self, commands: httpx2.AsyncClient, reads: httpx2.AsyncClient) -> None:
         self.commands = commands
         self.reads = reads
-        self._contract = json.loads(openapi_text())
+        self._contract = _contract()
 
     async def get(self, path: str, expected: int = 200, /, **params: Any) -> dict[str, Any]:
         """An answer of the read API."""
@@ -50,10 +56,20 @@ class Origin:
         return answered.json()
 
     async def send(
-        self, method: str, path: str, body: Any = None, expected: int = 200, /, *, key: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        expected: int = 200,
+        /,
+        *,
+        key: str | None = None,
+        if_match: str | None = None,
     ) -> dict[str, Any]:
         """The document of a command's answer, {} where it has none."""
         headers = {"Idempotency-Key": key} if key is not None else {}
+        if if_match is not None:
+            headers["If-Match"] = if_match
         given: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
         answered = await self.commands.request(method, path, headers=headers, **given)
         assert answered.status_code == expected, answered.text
