@@ -48,7 +48,12 @@ STATUS_SCHEMA: dict[str, Any] = {
             "pattern": _STORABLE,
             "description": "true, false, or a mode of BESS_OPERATIONAL_MODE; text of at most 256 characters",
         },
-        "observed_at": {"type": "string", "maxLength": 64, "description": "RFC 3339 with an offset; also counts as sent_at"},
+        "observed_at": {
+            "type": "string",
+            "format": "date-time",
+            "maxLength": 64,
+            "description": "RFC 3339 with an offset; also counts as sent_at",
+        },
         "source_event_ref": {
             "type": "string",
             "minLength": 1,

@@ -12,7 +12,8 @@ _KEY = {
     "in": "header",
     "required": False,
     "description": "the same key with the same body is answered as the first time, for 24 hours",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    # Printable ASCII; HTTP takes spaces at both ends away.
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 
 

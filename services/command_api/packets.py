@@ -34,6 +34,7 @@ from site_registry.change_feed import KEEP_CHANGES_S, ChangeFollower
 SOURCE = "http"
 MOST_PACKETS = 1_000
 _BATCH_BYTES = MOST_PACKETS * (MAX_PACKET_BYTES + 1) + 1024
+_ONE_OF_BATCH = {"description": "a sensor packet, see packet.schema.json; what is none gets a result that says so"}
 _PACKET = msgspec.json.decode(read_contract("packet.schema.json"))
 
 
@@ -128,7 +129,7 @@ def packet_routes(backing: Backing, desk: PacketDesk) -> APIRouter:
         "/api/packet/batch",
         response_model=OutcomeOfBatch,
         responses=problem_responses(413, 422),
-        openapi_extra=described({"type": "array", "maxItems": MOST_PACKETS, "items": {"type": "object"}}, with_key=True),
+        openapi_extra=described({"type": "array", "maxItems": MOST_PACKETS, "items": _ONE_OF_BATCH}, with_key=True),
     )
     async def post_batch(request: Request, _: Annotated[NoQuery, Query()]) -> Response:
         """Take at most 1,000 packets; each gets its own result, in order."""

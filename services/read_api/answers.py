@@ -12,6 +12,7 @@ import binascii
 import gzip
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -53,6 +54,17 @@ Code = Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,64}$")]
 MeasurandKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 UuidParameter = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")]
 CapabilityName = Literal["PEAK_SHAVING", "DER"]
+
+
+def told_as_one_of(names: Sequence[str]) -> WithJsonSchema:
+    """How a text is described that is one of some names."""
+    return WithJsonSchema({"type": "string", "enum": list(names)})
+
+
+def told_as_some_of(names: Sequence[str]) -> WithJsonSchema:
+    """How a text is described that is one or more of some names, separated by commas."""
+    one = f"({'|'.join(map(re.escape, names))})"
+    return WithJsonSchema({"type": "string", "pattern": f"^{one}(,{one})*$"})
 
 
 class NoQuery(BaseModel):

@@ -30,6 +30,7 @@ from read_api.answers import (
     invalid_cursor,
     json_answer,
     not_found,
+    told_as_one_of,
 )
 from read_api.backing import ACQUIRE_S, Backing
 from read_api.card import no_microgrid
@@ -99,7 +100,7 @@ def known_event_type(name: str) -> str:
     return name
 
 
-EventTypeName = Annotated[str, AfterValidator(known_event_type)]
+EventTypeName = Annotated[str, AfterValidator(known_event_type), told_as_one_of(EVENT_TYPES)]
 
 
 class EventQuery(Page, TimeRange):

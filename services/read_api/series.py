@@ -24,7 +24,7 @@ from microgrid import subjects
 from microgrid.report_facts import value_or_none
 from microgrid.series import HELD_FOR_GOOD, NOT_HELD, Observation, Point, number_of_points, points
 from microgrid.site_model import CAPABILITIES, DEFAULT_STALE_AFTER_S, Microgrid
-from read_api.answers import TimeRange, json_answer, not_found
+from read_api.answers import TimeRange, json_answer, not_found, told_as_some_of
 from read_api.backing import ACQUIRE_S, Backing
 from read_api.site_cache import DepotNow
 from sensor_packet.identifiers import is_identifier
@@ -71,7 +71,9 @@ class SeriesDocument:
 class SeriesQuery(TimeRange):
     """Which measures, when, and how fine."""
 
-    measure: list[str] = Field(description=f"one or more of {', '.join(MEASURES)}, separated by commas; may be repeated")
+    measure: list[Annotated[str, told_as_some_of(MEASURES)]] = Field(
+        description=f"one or more of {', '.join(MEASURES)}, separated by commas; may be repeated"
+    )
     step: int | None = Field(
         None, ge=1, le=_LONGEST_STEP_S, description="seconds between two points; chosen by the length of the range where left out"
     )

@@ -76,7 +76,7 @@ def _made_in(tree: ast.Module, ways: dict[str, int]) -> set[str]:
     return found
 
 
-def tests_that_lack(code: str, named: str) -> str | None:
+def missing_in(code: str, named: str) -> str | None:
     """Why a test that is named as `tests/a/test_b.py::test_c` does not see a code; None where it does."""
     path, _, function = named.partition("::")
     file = ROOT / path
