@@ -1,4 +1,4 @@
-"""`depotgrid dead-letter`: what could not be taken, by cause or one by one, as the read API tells it."""
+"""`depotgrid dead-letter`: what could not be taken, by cause or one by one, as the read API tells it; and its replay."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from cyclopts import App, Parameter
 
 from operator_cli.output import say, show_json, show_table
 from operator_cli.places import DEFAULT_DATA_DIR, ApiUrl, AsJson, CommandFault, DataDir, authorization, find_api
+from operator_cli.replay_command import discard, replay
 
 app = App(name="dead-letter", help="What could not be taken, and why.")
+app.command(replay, name="replay")
+app.command(discard, name="discard")
 _PAGE = 500
 _TIMEOUT_S = 10.0
 
@@ -21,12 +24,12 @@ _TIMEOUT_S = 10.0
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class _Filters:
-    reason_code: Annotated[str | None, Parameter(help="such as NO_POWER_SOURCE")] = None
+    reason_code: Annotated[str | None, Parameter(name=["--reason-code", "--reason"], help="such as NO_POWER_SOURCE")] = None
     stage: Annotated[str | None, Parameter(help="DECODE, VALIDATE, AUTHORISE, ROUTE or APPLY")] = None
     status: Annotated[str | None, Parameter(help="PENDING, REPLAYED or DISCARDED")] = None
-    depot_id: str | None = None
-    gateway_id: str | None = None
-    device_id: str | None = None
+    depot_id: Annotated[str | None, Parameter(name=["--depot-id", "--depot"])] = None
+    gateway_id: Annotated[str | None, Parameter(name=["--gateway-id", "--gateway"])] = None
+    device_id: Annotated[str | None, Parameter(name=["--device-id", "--device"])] = None
     since: Annotated[str | None, Parameter(help="last failed at or after; RFC 3339 with an offset")] = None
     until: Annotated[str | None, Parameter(help="last failed before")] = None
 
@@ -86,7 +89,7 @@ def group(
         show_json({"items": found})
         return 0
     fields = by.split(",")
-    columns = ("count", "first_at", "last_at", "sample_id")
+    columns = ("count", "bodies_dropped", "first_at", "last_at", "sample_id")
     show_table(
         (*fields, *columns), [[*(one["group"][field] for field in fields), *(one[name] for name in columns)] for one in found]
     )
