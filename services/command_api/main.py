@@ -59,9 +59,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     try:
         access.announce()
         app = create_app(pool, now, new_id, access, max_ahead_s=settings.max_clock_ahead_s)
-        async with health.serve(app, settings.http_host, settings.http_port) as port:
-            _log.info("serving", address=f"http://{settings.http_host}:{port}")
-            await stop.wait()
+        replays = asyncio.create_task(app.state.replays.run(), name="replays")
+        try:
+            async with health.serve(app, settings.http_host, settings.http_port) as port:
+                _log.info("serving", address=f"http://{settings.http_host}:{port}")
+                await stop.wait()
+        finally:
+            replays.cancel()
+            await asyncio.gather(replays, return_exceptions=True)
     finally:
         try:
             async with asyncio.timeout(1):
