@@ -27,6 +27,7 @@ from bench import (
     large_site,
     live,
     mqtt_throughput,
+    stream_clients,
     structure,
 )
 from bench.figure import Figure
@@ -37,6 +38,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "live": live.measure,
     "rest": at_rest.measure,
     "card": card_load.measure,
+    "stream": stream_clients.measure,
     "structure": structure.measure,
     "memory": large_site.measure,
     "binding": binding_change.measure,

@@ -1,8 +1,9 @@
 """Publish packets over MQTT at a steady rate, each at its own moment, from a process of its own.
 
-`python -m bench.steady_load PORT RATE SECONDS FIRST`: packets are numbered from FIRST, and come from all devices of the bench but
-the last, which is left to whoever probes. At the end one line tells how many were confirmed. A broker or worker that falls behind
-does not slow the publisher down: what is due is sent, up to a bound of unconfirmed packets, beyond which it fails.
+`python -m bench.steady_load PORT RATE SECONDS FIRST DEVICES`: packets are numbered from FIRST, and come from DEVICES devices in
+turn; unless told otherwise from all but the last, which is left to whoever probes. At the end one line tells how many were
+confirmed. A broker or worker that falls behind does not slow the publisher down: what is due is sent, up to a bound of unconfirmed
+packets, beyond which it fails.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ _MOST_UNCONFIRMED = 60_000
 
 
 @contextlib.contextmanager
-def steady_load(port: int, rate: int, seconds: float, first: int = 0) -> Generator[subprocess.Popen[str]]:
+def steady_load(
+    port: int, rate: int, seconds: float, first: int = 0, devices: int = PROBED_DEVICE
+) -> Generator[subprocess.Popen[str]]:
     """The publisher as a process; `confirmed` reads what it says at its end."""
-    command = [sys.executable, "-m", "bench.steady_load", str(port), str(rate), str(seconds), str(first)]
+    command = [sys.executable, "-m", "bench.steady_load", str(port), str(rate), str(seconds), str(first), str(devices)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield child
@@ -37,7 +40,7 @@ def confirmed(publisher: subprocess.Popen[str]) -> int:
     return int(told)
 
 
-def publish(port: int, rate: int, seconds: float, first: int) -> int:
+def publish(port: int, rate: int, seconds: float, first: int, devices: int) -> int:
     """Publish; gives how many packets were sent, all of which the broker has confirmed then."""
     start = backlog.start_time()
     publisher = backlog.MqttPublisher(port, f"bench-steady-{first}")
@@ -47,8 +50,7 @@ def publish(port: int, rate: int, seconds: float, first: int) -> int:
     while sent < total:
         due = min(int((time.perf_counter() - begun) * rate) + 1, total)
         for number in range(first + sent, first + due):
-            device = number % PROBED_DEVICE
-            publisher.send(*backlog.packet(number, start, device))
+            publisher.send(*backlog.packet(number, start, number % devices))
         sent = due
         publisher.take_confirmations()
         if publisher.unconfirmed > _MOST_UNCONFIRMED:
@@ -61,4 +63,4 @@ def publish(port: int, rate: int, seconds: float, first: int) -> int:
 
 
 if __name__ == "__main__":
-    print(publish(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))
+    print(publish(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])))
