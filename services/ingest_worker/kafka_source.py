@@ -1,8 +1,13 @@
-"""Packets from Kafka: a FastStream batch subscriber whose offsets are committed after the batch is stored.
+"""Packets from Kafka: a FastStream batch subscriber whose offsets are committed after their records are stored.
 
-The handler never raises: FastStream would swallow the exception, and the next commit would pass over the failed batch. It waits
-until the pipeline has stored every record of the batch, however long the database is away, and only then acknowledges. After a
-rebalance the new owner may read records again that the old one is just storing; they are duplicates of stored events then.
+A batch goes into the pipeline, and while it is prepared and stored the next ones are read, up to `_MOST_BATCHES` in hand: who
+waited for each would leave the database idle while a batch is prepared, and the worker idle while it commits. So offsets are
+committed by their numbers, for each partition the one after its last stored record: "all that was read", which is what a consumer
+commits by itself, would pass over the batches in hand. Records of a partition are stored in the order of their offsets.
+
+The handler never raises: FastStream would swallow the exception, and a later commit would pass over the failed batch. While the
+database is away nothing is stored, so nothing more is read than the batches in hand, and nothing is committed. After a rebalance
+the new owner may read records again that the old one is just storing; they are duplicates of stored events then.
 """
 
 from __future__ import annotations
@@ -13,14 +18,14 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from aiokafka import ConsumerRecord
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
 from ingest_worker.batching import Pipeline
-from sensor_packet.topics import KAFKA_PACKET_TOPIC, kafka_claimed_identity
+from sensor_packet.topics import KAFKA_BRIDGED_TOPIC_HEADER, KAFKA_PACKET_TOPIC, kafka_claimed_identity
 from service_runtime.tracing import parse_traceparent
 from site_operations.ingest import RawPacket
 
@@ -30,7 +35,11 @@ _POLL_MS = 20
 """FastStream sleeps this long again after an empty poll, so it bounds the delay of a packet that comes out of silence."""
 _LONGEST_DATABASE_OUTAGE_MS = 30 * 60 * 1000
 """How long a batch may wait for the database before the group gives its partitions to another worker."""
-_GRACE_S = 4.0
+_GRACE_S = 1.0
+"""For the handler to return, which waits for nothing once the worker is stopping."""
+_MOST_BATCHES = 3
+"""In hand at once: one that is being stored, one that is prepared, and one that is just read."""
+_COMMIT_RETRY_S = 0.5
 
 
 class KafkaSource:
@@ -67,38 +76,88 @@ class KafkaSource:
             description="Sensor packets, keyed by device id",
         )
         subscriber(self.take)
+        self._batches = 0
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._consumer: Any = None
+        self._to_commit: dict[TopicPartition, int] = {}
+        self._commit_due = asyncio.Event()
+        self._committing = asyncio.Lock()
 
     async def take(self, records: list[Any], message: KafkaMessage) -> None:
-        """Hand a batch over, wait until it is stored, commit its offsets."""
-        batch = _Batch(len(records))
+        """Hand a batch over; return when there is room for another."""
+        if self._stopping:
+            return
+        self._consumer = message.consumer
+        self._batches += 1
+        batch = _Batch(records)
+        received_at = self._clock()
         for record in records:
-            self._pipeline.put(self, batch, self._raw(record))
-        await batch.stored.wait()
-        try:
-            await message.ack()
-        except KafkaError as fault:
-            # The partitions went to another worker meanwhile, which reads these records again and finds them stored.
-            log.warning("offsets not committed", reason=str(fault), records=len(records))
+            self._pipeline.put(self, batch, self._raw(record, received_at))
+        while not self._stopping and (self._batches >= _MOST_BATCHES or self._pipeline.is_full):
+            if self._pipeline.is_full:
+                self._pipeline.note_full()
+            self._room.clear()
+            await self._room.wait()
 
     def stored(self, tokens: Sequence[object]) -> None:
-        """Records are stored; a batch whose last one is stored may be committed."""
+        """Records are stored; the offsets of a batch whose last one is stored may be committed."""
         for token in tokens:
-            if isinstance(token, _Batch):
-                token.count_stored()
+            if isinstance(token, _Batch) and token.is_stored_with_one_more():
+                self._batches -= 1
+                self._to_commit.update(token.next_offsets)
+                self._commit_due.set()
+        self._room.set()
 
     def has_room(self) -> None:
-        """Nothing to resume: the next batch is read when the one before is stored."""
+        """Read on after the pipeline was full."""
+        self._room.set()
 
-    def _raw(self, record: ConsumerRecord[bytes, bytes]) -> RawPacket:
-        headers = {name: value.decode("utf-8", "backslashreplace") for name, value in record.headers}
-        trace = parse_traceparent(headers.get("traceparent"))
+    async def run(self) -> None:
+        """Commit offsets as they become due, until cancelled."""
+        while True:
+            await self._commit_due.wait()
+            if not await self.commit():
+                await asyncio.sleep(_COMMIT_RETRY_S)
+
+    async def commit(self) -> bool:
+        """Commit the offsets that are due; False if that failed and is to be tried again."""
+        async with self._committing:
+            self._commit_due.clear()
+            offsets, self._to_commit = self._to_commit, {}
+            # What went to another worker meanwhile is read again there, and found stored.
+            assigned = self._consumer.assignment() if offsets else ()
+            kept = {partition: offset for partition, offset in offsets.items() if partition in assigned}
+            if not kept:
+                return True
+            try:
+                await self._consumer.commit(kept)
+            except (CommitFailedError, IllegalStateError) as fault:
+                log.warning("offsets not committed, their partitions went to another worker", reason=str(fault))
+            except KafkaError as fault:
+                log.warning("offsets not committed, trying again", reason=str(fault))
+                self._to_commit = {**kept, **self._to_commit}
+                self._commit_due.set()
+                return False
+            return True
+
+    def stop_taking(self) -> None:
+        """Take no more; what is in hand may still be stored and committed."""
+        self._stopping = True
+        self._room.set()
+        if self._consumer is not None:
+            self._consumer.pause(*self._consumer.assignment())
+
+    def _raw(self, record: ConsumerRecord[bytes, bytes], received_at: datetime) -> RawPacket:
+        headers = {name: value.decode("utf-8", "backslashreplace") for name, value in record.headers} if record.headers else {}
+        trace = parse_traceparent(headers.get("traceparent")) if headers else None
         key = record.key
         return RawPacket(
             body=record.value or b"",
             source=self.name,
             topic=record.topic,
-            claimed=kafka_claimed_identity(key),
-            received_at=self._clock(),
+            claimed=kafka_claimed_identity(key, headers.get(KAFKA_BRIDGED_TOPIC_HEADER)),
+            received_at=received_at,
             key=key,
             partition=record.partition,
             offset=record.offset,
@@ -108,14 +167,14 @@ class KafkaSource:
 
 
 class _Batch:
-    def __init__(self, records: int) -> None:
-        self._left = records
-        self.stored = asyncio.Event()
+    def __init__(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
+        self._left = len(records)
+        self.next_offsets = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
 
-    def count_stored(self) -> None:
+    def is_stored_with_one_more(self) -> bool:
+        """Count one record as stored; whether it was the last."""
         self._left -= 1
-        if self._left == 0:
-            self.stored.set()
+        return self._left == 0
 
 
 async def _take_as_it_is(records: tuple[ConsumerRecord[bytes, bytes], ...], original: Any) -> Any:

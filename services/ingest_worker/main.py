@@ -131,18 +131,24 @@ class Worker:
             self._spawn(self._mqtt.run(), "mqtt")
         if self._kafka is not None:
             await self._wait_for_kafka(self._kafka.bootstrap_servers)
+            self._spawn(self._kafka.run(), "kafka-offsets")
 
     async def _stop_taking(self) -> None:
+        """Commit what is in hand, while FastStream's consumer is still there to commit offsets."""
         log.info("stopping: committing what is in hand")
         if self._mqtt is not None:
             self._mqtt.stop_taking()
-
-    async def _finish(self) -> None:
+        if self._kafka is not None:
+            self._kafka.stop_taking()
         try:
             async with asyncio.timeout(_DRAIN_S):
                 await self.pipeline.wait_until_idle()
+                if self._kafka is not None:
+                    await self._kafka.commit()
         except TimeoutError:
             log.warning("not all in hand could be committed; the broker sends the rest again")
+
+    async def _finish(self) -> None:
         if self._mqtt is not None:
             await self._mqtt.close()
         for task in self._tasks:
