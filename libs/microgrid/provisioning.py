@@ -132,6 +132,11 @@ def resynced(reconciled: Reconciled) -> MicrogridChange:
     )
 
 
+def retired(microgrid: Microgrid, reason: str) -> MicrogridChange:
+    """The end of a microgrid's history; nothing of it is an event after that."""
+    return _change(events.MICROGRID_RETIRED, microgrid, reason=reason)
+
+
 def _changes(changed: Microgrid, difference: NodeDifference) -> tuple[MicrogridChange, ...]:
     changes = [
         *(_change(events.GRID_CONNECTION_REMOVED, changed, **_described(node)) for node in difference.removed),

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
+from event_store.append import append_events
 from event_store.database import Connection
-from microgrid.provisioning import grid_connection_circuits
+from microgrid.provisioning import grid_connection_circuits, retired
 from microgrid.site_model import (
     ChargePoint,
     Circuit,
@@ -33,6 +34,7 @@ from microgrid.site_model import (
 from site_operations.action_binding import follow_actions
 from site_operations.import_site import SitePlan, import_within, store_plan
 from site_operations.plan_bindings import plan_bindings
+from site_operations.provision_microgrid import microgrid_events
 from site_operations.resync_microgrid import reconcile_within
 from site_operations.thing_faults import (
     OWNED_BY_DEPOT,
@@ -64,6 +66,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "device": {"circuit_id": None, "profile": None, "enabled": True},
 }
 _PARENTS = {"charge_point": "circuit", "connector": "charge_point", "sensor_action": "device"}
+_DEPOT_DELETED = "DEPOT_DELETED"
 _WHOLE_NUMBERS = ("position", "number")
 
 
@@ -233,7 +236,7 @@ async def change_depot(
     return Changed(after, after.depot)
 
 
-async def delete_depot(connection: Connection, depot_id: str, *, now: datetime) -> Changed | NotFound | InUse:
+async def delete_depot(connection: Connection, depot_id: str, *, now: datetime, new_id: NewId) -> Changed | NotFound | InUse:
     """Delete a depot in which nothing is left, and retire its microgrid; in the caller's transaction."""
     await write.lock_depot(connection, depot_id)
     site = await load_site(connection, depot_id)
@@ -248,6 +251,9 @@ async def delete_depot(connection: Connection, depot_id: str, *, now: datetime) 
     by = [_called(kind, getattr(thing, f"{kind}_id")) for kind, things in kinds for thing in cast("Sequence[Any]", things)]
     if by:
         return InUse("depot", depot_id, tuple(by))
+    if site.microgrid is not None:
+        ending = microgrid_events(depot_id, site.microgrid, [retired(site.microgrid, _DEPOT_DELETED)], now, new_id)
+        await append_events(connection, ending)
     await remove_depot(connection, depot_id, now)
     return Changed(site, None)
 

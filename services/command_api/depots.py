@@ -123,7 +123,7 @@ def depot_routes(backing: Backing) -> APIRouter:
         async def handler(given: Given) -> Answer:
             given.expect_nothing()
             _require_seen(given, depot_id)
-            outcome = await delete_depot(given.connection, depot_id, now=backing.clock())
+            outcome = await delete_depot(given.connection, depot_id, now=backing.clock(), new_id=backing.new_id)
             if not isinstance(outcome, Changed):
                 raise problem_of(outcome)
             return gone()

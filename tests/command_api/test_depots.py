@@ -94,12 +94,13 @@ async def test_a_depot_with_something_in_it_is_not_deleted(origin: Origin) -> No
     assert "circuit d-gc" in problem["detail"]
 
 
-async def test_deleting_a_depot_retires_its_microgrid_and_a_new_one_gets_another(origin: Origin) -> None:
+async def test_deleting_a_depot_retires_its_microgrid_and_a_new_one_gets_another(origin: Origin, pool: Pool) -> None:
     first = await origin.post("/api/depot", depot())
     await origin.delete("/api/circuit/d-gc")
     assert (await origin.get("/api/depot/d/microgrid"))["status"] == "NO_GRID_CONNECTION"
     await origin.delete("/api/depot/d")
     assert (await origin.get(f"/api/microgrid/{first['microgrid_id']}"))["status"] == "RETIRED"
+    assert (await event_types(pool))[-1] == "MicrogridRetired"
     assert (await origin.get("/api/depot/d", 404))["code"] == "DEPOT_NOT_FOUND"
     again = await origin.post("/api/depot", depot())
     assert again["microgrid_id"] != first["microgrid_id"]

@@ -18,7 +18,7 @@ from tests.microgrid.sites import BATTERY, MICROGRID_ID, NODE_ID, NOW, action, c
 
 from microgrid.circuit_capacity import CircuitLimits, ControllerHealth, decide, lapse, new_health
 from microgrid.events import EVENT_TYPES, SCHEMA_VERSION, Event
-from microgrid.provisioning import MicrogridChange, provision, reconcile
+from microgrid.provisioning import MicrogridChange, provision, reconcile, resynced, retired
 from microgrid.reporting import CapacityStep, Reported, report
 from microgrid.site_model import ACTIONS, CAPABILITIES, UPDATE_CIRCUIT_CAPACITY, UPDATE_MICROGRID_STATE, Circuit, Gateway
 from sensor_packet.battery_mode import MODES
@@ -186,7 +186,9 @@ def test_every_event_of_a_microgrid_is_valid(before: list[Circuit], after: list[
     made = provision(before, new_id)
     if made is None:
         return
-    for change in (*made.changes, *reconcile(made.microgrid, after, new_id).changes):
+    reconciled = reconcile(made.microgrid, after, new_id)
+    ending = retired(reconciled.microgrid, "DEPOT_DELETED")
+    for change in (*made.changes, *reconciled.changes, resynced(reconciled), ending):
         assert validate_event(changed(change)) == [], json.dumps(change.payload)
 
 

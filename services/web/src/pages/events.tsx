@@ -27,6 +27,7 @@ const TYPES = [
   "GridConnectionRenamed",
   "GridConnectionsReordered",
   "MicrogridResynced",
+  "MicrogridRetired",
   "ControllerBindingCreated",
   "ControllerBindingUpdated",
   "ControllerBindingDeleted",
