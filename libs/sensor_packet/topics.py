@@ -11,6 +11,7 @@ MQTT_DOMAIN_EVENT_FILTER = "microgrid/v1/+/event/+"
 KAFKA_PACKET_TOPIC = "iot.sensor-packet.v1"
 KAFKA_DEAD_LETTER_TOPIC = "iot.sensor-packet.dead-letter.v1"
 KAFKA_DOMAIN_EVENT_TOPIC = "microgrid.domain-event.v1"
+KAFKA_BRIDGED_TOPIC_HEADER = "depotgrid-mqtt-topic"
 
 
 def mqtt_packet_topic(gateway_id: str, device_id: str) -> str:
@@ -31,9 +32,18 @@ def parse_mqtt_packet_topic(topic: str) -> ClaimedIdentity | None:
             return None
 
 
-def kafka_claimed_identity(key: bytes | None) -> ClaimedIdentity:
-    """Give what a packet's Kafka key claims: a device, and no gateway. A record without a key claims a device without a name."""
-    return ClaimedIdentity(None, "" if key is None else key.decode("utf-8", "replace"))
+def kafka_claimed_identity(key: bytes | None, bridged_topic: str | None = None) -> ClaimedIdentity:
+    """Give what a packet's Kafka record claims: by its key a device, and no gateway. No key claims a device without a name.
+
+    `bridged_topic` is the value of the header that a bridge from MQTT adds: the topic that the broker let a gateway publish on.
+    Then that gateway is claimed, too, as if the packet had come over MQTT. It can only narrow what a record may say: a topic that
+    is none, or of another device than the key, claims nobody.
+    """
+    device_id = "" if key is None else key.decode("utf-8", "replace")
+    if bridged_topic is None:
+        return ClaimedIdentity(None, device_id)
+    claimed = parse_mqtt_packet_topic(bridged_topic)
+    return claimed if claimed is not None and claimed.device_id == device_id else ClaimedIdentity("", "")
 
 
 def mqtt_dead_letter_topic(reason_code: str) -> str:

@@ -78,3 +78,21 @@ def test_a_text_that_could_break_a_topic_is_refused(level: str) -> None:
         topics.mqtt_dead_letter_topic(level)
     with pytest.raises(ValueError, match="not usable as a topic level"):
         topics.mqtt_domain_event_topic("d", level)
+
+
+@pytest.mark.parametrize(
+    ("key", "bridged_topic", "claimed"),
+    [
+        (b"dev", None, ClaimedIdentity(None, "dev")),
+        (None, None, ClaimedIdentity(None, "")),
+        (b"dev", "iot/v1/gw/dev/packet", ClaimedIdentity("gw", "dev")),
+        (b"dev", "iot/v1/gw/other/packet", ClaimedIdentity("", "")),
+        (None, "iot/v1/gw/dev/packet", ClaimedIdentity("", "")),
+        (b"dev", "somewhere/else", ClaimedIdentity("", "")),
+        (b"dev", "", ClaimedIdentity("", "")),
+    ],
+)
+def test_a_kafka_record_claims_the_device_of_its_key_and_no_other_gateway_than_a_bridge_took_it_from(
+    key: bytes | None, bridged_topic: str | None, claimed: ClaimedIdentity
+) -> None:
+    assert topics.kafka_claimed_identity(key, bridged_topic) == claimed

@@ -1,0 +1,7 @@
+"""`python -m mqtt_bridge`: one bridge as a process."""
+
+import sys
+
+from mqtt_bridge.main import run
+
+sys.exit(run())
