@@ -44,6 +44,12 @@ def ingest() -> NoReturn:
 
 
 @app.command
+def bridge() -> NoReturn:
+    """Run one bridge: packets from MQTT to Kafka, for any number of workers behind it."""
+    _become("mqtt_bridge")
+
+
+@app.command
 def relay() -> NoReturn:
     """Run one relay: events and dead letters out of the database to MQTT, Kafka or both."""
     _become("event_relay")

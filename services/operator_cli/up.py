@@ -51,6 +51,7 @@ class UpOptions:
     data_dir: Path
     mqtt_port: int
     demo: bool
+    bridge: bool = False
 
 
 def read_example(name: str) -> bytes:
@@ -106,7 +107,11 @@ class Stack:
             await _load_demo(database_url)
         api_url = f"http://{_HOST}:{port}"
         environment = self._environment(database_url, mqtt_url, api_url)
-        self._service("ingest", ["ingest_worker"], environment, free_port())
+        if self._options.bridge:
+            self._service("bridge", ["mqtt_bridge"], environment, free_port())
+        # With a bridge the MQTT session is the bridge's, and the worker has Kafka alone.
+        taking = {**environment, "DEPOTGRID_MQTT_URL": ""} if self._options.bridge else environment
+        self._service("ingest", ["ingest_worker"], taking, free_port())
         self._service("relay", ["event_relay"], environment, free_port())
         read_port, command_port = free_port(), free_port()
         self._service("read-api", ["read_api"], environment, read_port)

@@ -13,10 +13,10 @@ from cyclopts.validators import Number
 
 from operator_cli.embedded_process import ServiceFailedError
 from operator_cli.output import say
-from operator_cli.places import DEFAULT_DATA_DIR, CommandFault, settings_or_fault
+from operator_cli.places import DEFAULT_DATA_DIR, CommandFault, UsageFault, settings_or_fault
 from operator_cli.up import Stack, UpOptions
 
-_COLOURS = {"ingest": 36, "relay": 31, "read-api": 32, "command-api": 33, "front": 34, "gateway": 35}
+_COLOURS = {"ingest": 36, "bridge": 36, "relay": 31, "read-api": 32, "command-api": 33, "front": 34, "gateway": 35}
 
 
 def up(
@@ -30,6 +30,7 @@ def up(
     database_url: Annotated[str | None, Parameter(help="a PostgreSQL of yours instead of the embedded one")] = None,
     mqtt_url: Annotated[str | None, Parameter(help="a broker of yours instead of the embedded one")] = None,
     kafka: Annotated[str | None, Parameter(help="Kafka brokers of yours, host:port,…; there is no embedded one")] = None,
+    bridge: Annotated[bool, Parameter(negative="", help="take packets from MQTT over Kafka; needs --kafka")] = False,
 ) -> int:
     """Run everything on this machine until Ctrl-C: what is not given is embedded and listens on loopback only."""
     # On loopback nobody but this machine can come in, so that no identity provider is asked for unless somebody does.
@@ -42,8 +43,10 @@ def up(
         auth=auth,
         http_host="127.0.0.1",
     )
+    if bridge and settings.kafka_bootstrap_servers is None:
+        raise UsageFault("--bridge: there is no Kafka to take packets to; give --kafka host:9092")
     try:
-        asyncio.run(_run(UpOptions(settings, data_dir, mqtt_port, demo)))
+        asyncio.run(_run(UpOptions(settings, data_dir, mqtt_port, demo, bridge)))
     except ServiceFailedError as fault:
         raise CommandFault(str(fault)) from fault
     return 0

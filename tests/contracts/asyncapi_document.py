@@ -16,6 +16,7 @@ from typing import Any
 from microgrid.events import EVENT_TYPES, SCHEMA_VERSION
 from sensor_packet.packet import MAX_PACKET_BYTES
 from sensor_packet.topics import (
+    KAFKA_BRIDGED_TOPIC_HEADER,
     KAFKA_DEAD_LETTER_TOPIC,
     KAFKA_DOMAIN_EVENT_TOPIC,
     KAFKA_PACKET_TOPIC,
@@ -160,6 +161,10 @@ def _messages() -> Json:
             "payload": {"type": "string", "format": "binary"},
         }
         if protocol == "kafka":
+            packet["headers"]["properties"][KAFKA_BRIDGED_TOPIC_HEADER] = {
+                "type": "string",
+                "description": "The MQTT topic that a bridge took the packet from; its ids must agree with key and packet, too.",
+            }
             packet["bindings"] = _key({**_IDENTIFIER, "description": "The packet's device_id."})
             letter["bindings"] = _key({"type": "string", "description": "The key that the packet came with, if any."})
         messages[f"{protocol}Packet"] = packet
@@ -216,6 +221,7 @@ def _traits() -> Json:
         "gatewayid": _IDENTIFIER,
         "deviceid": _IDENTIFIER,
         "depotid": _IDENTIFIER,
+        "bridgedtopic": {"type": "string", "description": "The MQTT topic that a bridge took the packet from."},
         "failedactions": {
             "type": "string",
             "description": "Where not the whole packet failed: pointer or pointer=ACTION of what did, separated by spaces.",

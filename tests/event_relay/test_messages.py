@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +14,15 @@ from tests.contracts.event_schema import validate_event
 from tests.event_store.stores import NOW, event, letter
 
 from event_relay.messages import Broker, outgoing
-from event_store.dead_letters import DeadLetter
+from event_store.dead_letters import DeadLetter, dead_letter_id
 from event_store.outbox import OutboxEntry, OutboxPosition
 from event_store.read import Position, StoredEvent
 from microgrid.events import Event
 from sensor_packet.contract_files import read_contract
+from sensor_packet.packet import ClaimedIdentity
 from service_runtime.tracing import parse_traceparent
+from site_operations.replay import packet_of
+from site_operations.replay_topic import letter_of_record
 
 CONTRACT: dict[str, Any] = json.loads(read_contract("asyncapi.json"))
 BROKERS: tuple[Broker, ...] = ("mqtt", "kafka")
@@ -94,6 +98,19 @@ def test_a_dead_letter_travels_as_it_came_with_its_facts_in_the_headers(broker: 
     assert headers[f"{prefix}id"] == f"{one.dead_letter_id}.3"
     assert (headers[f"{prefix}origintopic"], headers[f"{prefix}originoffset"]) == ("iot/v1/gw/dev/packet", "7")
     assert headers["traceparent"] == one.headers["traceparent"]
+
+
+def test_a_letter_of_a_bridged_packet_says_where_the_bridge_took_it_from_so_that_a_replay_holds_it_to_that() -> None:
+    topic = "iot/v1/gw/dev/packet"
+    one = letter(source="kafka", topic="iot.sensor-packet.v1", key=b"other", headers={"depotgrid-mqtt-topic": topic})
+    identity = dead_letter_id(one.source, one.topic, one.key, None, None, one.body)
+    one = msgspec.structs.replace(one, dead_letter_id=identity)
+    headers = headers_of(one, "kafka")
+    assert faults_of(headers, "kafkaDeadLetterAttributes") == []
+    read_back = letter_of_record(one.key, one.body, headers)
+    assert read_back is not None
+    assert packet_of(read_back).claimed == ClaimedIdentity("", "")
+    assert packet_of(msgspec.structs.replace(read_back, key=b"dev")).claimed == ClaimedIdentity("gw", "dev")
 
 
 def test_where_a_dead_letter_goes() -> None:
