@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from tests.site_operations.depots import add_depot, fresh_id, load
 
-from event_store.database import Pool, open_pool
+from event_store.database import Connection, Pool, open_pool
+from site_operations.change_site import Changed, Faulty, InUse, change_thing, create_thing, delete_thing
 from site_operations.provision_microgrid import NoTopLevelCircuit, Provisioned, provision_microgrid
-from site_operations.resync_microgrid import MicrogridNotFound, Resynced, reconcile_within, resync_microgrid
-from site_registry.write import lock_depot
+from site_operations.resync_microgrid import MicrogridNotFound, Resynced, resync_microgrid
 
 _NOW = datetime(2026, 11, 20, 21, 0, tzinfo=UTC)
 _depot_numbers = itertools.count(1)
@@ -56,9 +56,14 @@ class ModelMicrogrid:
         return sorted(self.nodes, key=lambda one: (self.nodes[one].position, one))
 
 
+def top_of(circuits: dict[str, ModelCircuit]) -> dict[str, ModelCircuit]:
+    """The circuits that are grid connections."""
+    return {one: circuit for one, circuit in circuits.items() if circuit.parent is None and circuit.name.strip()}
+
+
 def followed(microgrid: ModelMicrogrid | None, circuits: dict[str, ModelCircuit]) -> ModelMicrogrid | None:
     """The rule in its plainest form: what a microgrid is after its depot's circuits were looked at."""
-    top = {one: circuit for one, circuit in circuits.items() if circuit.parent is None and circuit.name.strip()}
+    top = top_of(circuits)
     if microgrid is None and not top:
         return None
     known = microgrid.nodes if microgrid else {}
@@ -70,7 +75,7 @@ def followed(microgrid: ModelMicrogrid | None, circuits: dict[str, ModelCircuit]
 
 
 class Depot(RuleBasedStateMachine):
-    """One depot, in the database and in the model; `by_hand` edits the tables and leaves the microgrid behind."""
+    """One depot, in the database and in the model: commands, and edits of the tables by hand, which leave the microgrid behind."""
 
     def __init__(self, runner: asyncio.Runner, pool: Pool) -> None:
         super().__init__()
@@ -86,21 +91,33 @@ class Depot(RuleBasedStateMachine):
     def full(self, circuit_id: str) -> str:
         return f"{self.depot_id}:{circuit_id}"
 
-    def change(self, by_hand: bool, statement: str, *arguments: object) -> None:
-        """Edit the circuits, as a command (with what follows from it) or by hand."""
+    def command(self, after: dict[str, ModelCircuit], carry_out: Callable[[Connection], Awaitable[object]]) -> None:
+        """Change the circuits to `after` by a command; the microgrid follows if those at the top are others than before."""
 
         async def work() -> None:
             async with self.pool.acquire() as connection, connection.transaction():
-                if not by_hand:
-                    await lock_depot(connection, self.depot_id)
-                await connection.execute(statement, *arguments)
-                if not by_hand:
-                    found = await reconcile_within(connection, self.depot_id, now=_NOW, new_id=fresh_id)
-                    assert isinstance(found, NoTopLevelCircuit) == (followed(self.microgrid, self.circuits) is None)
+                outcome = await carry_out(connection)
+                assert isinstance(outcome, Changed), outcome
 
         self.do(work())
-        if not by_hand:
-            self.microgrid = followed(self.microgrid, self.circuits)
+        before, self.circuits = self.circuits, after
+        if top_of(before) != top_of(after):
+            self.microgrid = followed(self.microgrid, after)
+
+    def by_hand(self, after: dict[str, ModelCircuit], statement: str, *arguments: object) -> None:
+        """Change the circuits to `after` past every command: the microgrid is left behind."""
+        self.execute(statement, *arguments)
+        self.circuits = after
+
+    def edit(self, circuit_id: str, column: str, value: object, *, by_hand: bool, **changed: Any) -> None:
+        """Change one field of a circuit."""
+        after = {**self.circuits, circuit_id: replace(self.circuits[circuit_id], **changed)}
+        full = self.full(circuit_id)
+        if by_hand:
+            self.by_hand(after, f"UPDATE circuit SET {column} = $2 WHERE circuit_id = $1", full, value)
+            return
+        body = {column: value}
+        self.command(after, lambda connection: change_thing(connection, "circuit", full, body, now=_NOW, new_id=fresh_id))
 
     @staticmethod
     def one_of(things: Mapping[str, object], which: int) -> str | None:
@@ -124,48 +141,62 @@ class Depot(RuleBasedStateMachine):
     def create(self, circuit_id: str, parent: str | None, name: str, position: int, by_hand: bool) -> None:
         if circuit_id in self.circuits or (parent is not None and parent not in self.circuits):
             return
-        self.circuits[circuit_id] = ModelCircuit(parent, name, position)
-        self.change(
-            by_hand,
-            "INSERT INTO circuit (circuit_id, depot_id, parent_circuit_id, name, position) VALUES ($1, $2, $3, $4, $5)",
-            self.full(circuit_id),
-            self.depot_id,
-            parent and self.full(parent),
-            name,
-            position,
+        after = {**self.circuits, circuit_id: ModelCircuit(parent, name, position)}
+        body = {"circuit_id": self.full(circuit_id), "depot_id": self.depot_id, "parent_circuit_id": parent and self.full(parent)}
+        body |= {"name": name, "position": position}
+        if by_hand:
+            columns = ("circuit_id", "depot_id", "parent_circuit_id", "name", "position")
+            statement = f"INSERT INTO circuit ({', '.join(columns)}) VALUES ($1, $2, $3, $4, $5)"
+            self.by_hand(after, statement, *(body[column] for column in columns))
+            return
+        self.command(
+            after,
+            lambda connection: create_thing(connection, "circuit", body, sees=lambda _: True, now=_NOW, new_id=fresh_id),
         )
 
     @rule(which=_which, name=_names, by_hand=_by_hand)
     def rename(self, which: int, name: str, by_hand: bool) -> None:
         if (circuit_id := self.one_of(self.circuits, which)) is not None:
-            self.circuits[circuit_id] = replace(self.circuits[circuit_id], name=name)
-            self.change(by_hand, "UPDATE circuit SET name = $2 WHERE circuit_id = $1", self.full(circuit_id), name)
+            self.edit(circuit_id, "name", name, by_hand=by_hand, name=name)
 
     @rule(which=_which, position=_positions, by_hand=_by_hand)
     def reorder(self, which: int, position: int, by_hand: bool) -> None:
         if (circuit_id := self.one_of(self.circuits, which)) is not None:
-            self.circuits[circuit_id] = replace(self.circuits[circuit_id], position=position)
-            self.change(by_hand, "UPDATE circuit SET position = $2 WHERE circuit_id = $1", self.full(circuit_id), position)
+            self.edit(circuit_id, "position", position, by_hand=by_hand, position=position)
 
     @rule(which=_which, parent=_parents, by_hand=_by_hand)
     def reparent(self, which: int, parent: str | None, by_hand: bool) -> None:
         if (circuit_id := self.one_of(self.circuits, which)) is None:
             return
-        if parent is not None and (parent not in self.circuits or self.lies_under(parent, circuit_id)):
+        if parent is not None and parent not in self.circuits:
             return
-        self.circuits[circuit_id] = replace(self.circuits[circuit_id], parent=parent)
-        self.change(
-            by_hand,
-            "UPDATE circuit SET parent_circuit_id = $2 WHERE circuit_id = $1",
-            self.full(circuit_id),
-            parent and self.full(parent),
+        if parent is None or not self.lies_under(parent, circuit_id):
+            self.edit(circuit_id, "parent_circuit_id", parent and self.full(parent), by_hand=by_hand, parent=parent)
+            return
+        body = {"parent_circuit_id": self.full(parent)}
+        outcome = self.tried(
+            lambda connection: change_thing(connection, "circuit", self.full(circuit_id), body, now=_NOW, new_id=fresh_id)
         )
+        assert isinstance(outcome, Faulty)
+        assert [fault.code for fault in outcome.faults] == ["CIRCUIT_CYCLE"]
 
     @rule(circuit_id=_ids, by_hand=_by_hand)
     def delete(self, circuit_id: str, by_hand: bool) -> None:
-        if circuit_id in self.circuits and not any(one.parent == circuit_id for one in self.circuits.values()):
-            del self.circuits[circuit_id]
-            self.change(by_hand, "DELETE FROM circuit WHERE circuit_id = $1", self.full(circuit_id))
+        if circuit_id not in self.circuits:
+            return
+
+        def carry_out(connection: Connection) -> Awaitable[object]:
+            return delete_thing(connection, "circuit", self.full(circuit_id), now=_NOW, new_id=fresh_id)
+
+        children = sorted(one for one, circuit in self.circuits.items() if circuit.parent == circuit_id)
+        after = {one: circuit for one, circuit in self.circuits.items() if one != circuit_id}
+        if children:
+            by = tuple(f"circuit {self.full(one)}" for one in children)
+            assert self.tried(carry_out) == InUse("circuit", self.full(circuit_id), by)
+        elif by_hand:
+            self.by_hand(after, "DELETE FROM circuit WHERE circuit_id = $1", self.full(circuit_id))
+        else:
+            self.command(after, carry_out)
 
     @precondition(lambda self: self.microgrid is not None)
     @rule(which=_which, name=_names, position=_positions)
@@ -219,6 +250,15 @@ class Depot(RuleBasedStateMachine):
         assert found.changed == (after != before)
         if not dry_run:
             self.microgrid = after
+
+    def tried(self, carry_out: Callable[[Connection], Awaitable[object]]) -> object:
+        """What a command comes to that is refused, and so changes nothing."""
+
+        async def work() -> object:
+            async with self.pool.acquire() as connection, connection.transaction():
+                return await carry_out(connection)
+
+        return self.do(work())
 
     def execute(self, statement: str, *arguments: object) -> None:
         self.do(self.pool.execute(statement, *arguments))
