@@ -45,15 +45,16 @@ def measure() -> list[Figure]:
     with stack(mqtt=True) as on:
         run_sql(on, _SITE)
         with service("ingest_worker", on) as worker:
-            loaded_mb = worker.resident_mb()
+            loaded_mb, start_cpu_s = worker.resident_mb(), worker.cpu_s()
             asyncio.run(_let_every_device_report(on))
             reported_mb = worker.resident_mb()
-            return [_start_up(worker), _memory(loaded_mb, reported_mb)]
+            return [_start_up(worker, start_cpu_s), _memory(loaded_mb, reported_mb)]
 
 
-def _start_up(worker: Service) -> Figure:
+def _start_up(worker: Service, cpu_s: float) -> Figure:
     name = f"worker's start-up with {DEVICES:,} devices and {DEVICES * ACTIONS_EACH:,} sensor actions"
-    return Figure(name, f"{worker.ready_s:.1f} s", "≤ 5 s", worker.ready_s <= 5, {"seconds": worker.ready_s})
+    seen = f"{worker.ready_s:.1f} s ({cpu_s:.1f} s CPU)"
+    return Figure(name, seen, "≤ 5 s", worker.ready_s <= 5, {"seconds": worker.ready_s, "cpu_s": cpu_s})
 
 
 def _memory(loaded_mb: float, reported_mb: float) -> Figure:

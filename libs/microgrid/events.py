@@ -60,6 +60,8 @@ SCHEMA_VERSION = 1
 
 _encode = msgspec.json.Encoder().encode
 _LONGEST_TIME = len("2026-11-20T21:00:00.250000Z")
+_NO_SELECTORS = "|||"
+"""Of nearly all actions, of which there may be hundreds of thousands in memory."""
 _NAMESPACE = uuid_utils.UUID("5d1c5a3e-0b0f-5f0e-9a43-6a1d5c1f9e20")
 
 
@@ -112,6 +114,8 @@ def report_event_id(
 
 def action_selectors(capability: str | None, node_id: str | None, power_source_id: str | None, circuit_id: str | None) -> str:
     """What a sensor action itself says about its target, as one text."""
+    if capability is node_id is power_source_id is circuit_id is None:
+        return _NO_SELECTORS
     # No identifier has a bar in it.
     return f"{capability or ''}|{node_id or ''}|{power_source_id or ''}|{circuit_id or ''}"
 

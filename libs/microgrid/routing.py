@@ -47,7 +47,7 @@ HEARTBEAT_STATUS = "HEARTBEAT_STATUS"
 FAIL_SAFE_CAPACITY = "FAIL_SAFE_CAPACITY"
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """What an action acts on, and the rule and candidates that led there."""
 
     target_id: str
@@ -55,7 +55,7 @@ class Target(msgspec.Struct, frozen=True):
     candidates: tuple[str, ...]
 
 
-class Unroutable(msgspec.Struct, frozen=True):
+class Unroutable(msgspec.Struct, frozen=True, gc=False):
     """No target: `outcome` is `REMEDIATION` (a person must settle the configuration) or `REJECTED`."""
 
     outcome: str
@@ -63,7 +63,7 @@ class Unroutable(msgspec.Struct, frozen=True):
     candidates: tuple[str, ...] = ()
 
 
-class PlannedAction(msgspec.Struct, frozen=True):
+class PlannedAction(msgspec.Struct, frozen=True, gc=False):
     """A sensor action with its target already found. `sensor_action_id` is None for what needs no sensor action."""
 
     sensor_action_id: str | None
@@ -81,7 +81,7 @@ class PlannedAction(msgspec.Struct, frozen=True):
     safe_capacity_kw: float | None = None
 
 
-class DevicePlan(msgspec.Struct, frozen=True):
+class DevicePlan(msgspec.Struct, frozen=True, gc=False):
     """All that routing needs to know of one device: its planned actions by measurand, in order of `sensor_action_id`."""
 
     device_id: str

@@ -50,11 +50,15 @@ class ChangeFollower:
         """Take in every depot as it is now; changes from here on are followed."""
         self._floor = await connection.fetchval(_OLDEST_RUNNING)
         self._handled = set()
-        sites = await load_sites(connection)
-        for gone in self._directory.depot_ids() - sites.keys():
-            self._directory.remove(gone)
-        for site in sites.values():
-            self._directory.put(site)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            depot_ids = await connection.fetch("SELECT depot_id FROM depot ORDER BY depot_id")
+            known = [row["depot_id"] for row in depot_ids]
+            for gone in self._directory.depot_ids().difference(known):
+                self._directory.remove(gone)
+            # Portion by portion, since the rows of all depots at once would take as much memory as the depots themselves.
+            for start in range(0, len(known), _DEPOTS_AT_ONCE):
+                for site in (await load_sites(connection, known[start : start + _DEPOTS_AT_ONCE])).values():
+                    self._directory.put(site)
 
     async def catch_up(self, connection: Connection) -> list[str]:
         """Load again what changed since the last look; returns the depots, in order."""

@@ -78,8 +78,9 @@ async def load_sites(
             if name in _ASSETS and not with_assets:
                 continue
             rows[name] = _by_depot(await _select(connection, name, query, depot_ids))
+    shared: dict[str, str] = {}
     return {
-        depot_id: _site(depot_id, {name: by_depot.get(depot_id, []) for name, by_depot in rows.items()})
+        depot_id: _site(depot_id, {name: by_depot.get(depot_id, []) for name, by_depot in rows.items()}, shared)
         for depot_id in sorted(rows["depot"])
     }
 
@@ -124,7 +125,7 @@ def _by_depot(rows: list[asyncpg.Record]) -> dict[str, list[asyncpg.Record]]:
     return grouped
 
 
-def _site(depot_id: str, rows: dict[str, list[asyncpg.Record]]) -> Site:
+def _site(depot_id: str, rows: dict[str, list[asyncpg.Record]], shared: dict[str, str]) -> Site:
     # Every query has depot_id first and then the fields of its dataclass in their order.
     depot = rows["depot"][0]
     return Site(
@@ -138,10 +139,17 @@ def _site(depot_id: str, rows: dict[str, list[asyncpg.Record]]) -> Site:
         gateways=tuple(sorted((Gateway(*_fields(row)) for row in rows["gateway"]), key=lambda g: g.gateway_id)),
         devices=tuple(sorted((Device(*_fields(row)) for row in rows["device"]), key=lambda d: d.device_id)),
         sensor_actions=tuple(
-            sorted((SensorAction(*_fields(row)) for row in rows["sensor_action"]), key=lambda a: a.sensor_action_id)
+            sorted((_sensor_action(row, shared) for row in rows["sensor_action"]), key=lambda a: a.sensor_action_id)
         ),
         microgrid=_microgrid(rows),
     )
+
+
+def _sensor_action(row: asyncpg.Record, shared: dict[str, str]) -> SensorAction:
+    """An action whose texts, but for its own id, are one object wherever they are equal: a worker holds hundreds of thousands."""
+    sensor_action_id, *fields = _fields(row)
+    texts_shared: list[Any] = [shared.setdefault(one, one) if isinstance(one, str) else one for one in fields]
+    return SensorAction(sensor_action_id, *texts_shared)
 
 
 def _microgrid(rows: dict[str, list[asyncpg.Record]]) -> Microgrid | None:
