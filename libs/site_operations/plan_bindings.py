@@ -144,6 +144,18 @@ class _Planner:
             if action.node_id is not None and action.node_id not in self.node_ids and self.before and self.before.microgrid:
                 del self.actions[action.sensor_action_id]
                 self.notes.append(f"{_named(action)} went with its grid connection")
+        self._keep_ids_of_what_says_the_same()
+
+    def _keep_ids_of_what_says_the_same(self) -> None:
+        """No row is to become what another row was: each saying stands in the database once, at every moment."""
+        id_of = {_saying(row): row.sensor_action_id for row in self.stored}
+        same = {id_of[saying]: action for action in self.actions.values() if (saying := _saying(action)) in id_of}
+        settled = {key: replace(action, sensor_action_id=key) for key, action in same.items()}
+        for action in self.actions.values():
+            if _saying(action) not in id_of:
+                key = action.sensor_action_id if action.sensor_action_id not in settled else self.new_id()
+                settled[key] = replace(action, sensor_action_id=key)
+        self.actions = settled
 
     def _pair(
         self,
@@ -256,6 +268,7 @@ class _Planner:
         for key, claim in claims.items():
             self._write_point(key, claim.measurand, enabled=claim.enabled, stale_after_s=claim.stale_after_s)
         self._bind_what_is_free(claims, owners)
+        self._agree_with_actions()
 
     def _claims(self) -> dict[_Key, _Claim]:
         claims = dict(self.bound)
@@ -335,6 +348,21 @@ class _Planner:
                 self.notes.append(f"{_named(action)} is disabled: {owner} owns {capability}")
             else:
                 self.notes.append(f"{_named(action)} is not bound: {owner} owns {capability}")
+
+    def _agree_with_actions(self) -> None:
+        """A control point has the switch and the measurand of an action, and goes with the last one."""
+        feeding: dict[_Key, list[SensorAction]] = {}
+        for _, action in sorted(self.actions.items()):
+            if _feeds(action):
+                feeding.setdefault(_key(action), []).append(action)
+        for key, point in list(self.points.items()):
+            mine = feeding.get(key)
+            if mine is None:
+                del self.points[key]
+                continue
+            fed = [action for action in mine if action.enabled == point.enabled] or mine
+            measurand = point.measurand if any(one.measurand == point.measurand for one in fed) else fed[0].measurand
+            self.points[key] = replace(point, measurand=measurand, enabled=point.enabled and fed[0].enabled)
 
     def _is_fed(self, point: ControlPoint) -> bool:
         return any(

@@ -267,15 +267,17 @@ def _action_faults(document: Mapping[str, Any]) -> Iterator[SiteFault]:
             fed_by.setdefault(scope, (index, measurand))
 
 
+def _scope_of(entry: _Item) -> tuple[object, object, str]:
+    return (entry.get("device_id"), entry.get("capability"), str(entry.get("node_id")))
+
+
 def _binding_faults(document: Mapping[str, Any]) -> Iterator[SiteFault]:
     profile_of = _profile_of(document)
     owners: dict[tuple[str, str], tuple[str, str]] = {}
     bound: dict[tuple[str, str, str], str] = {}
-    acting = {
-        (entry.get("device_id"), entry.get("capability"), str(entry.get("node_id"))): entry.get("measurand")
-        for _, entry in _items(document, "sensor_actions")
-        if entry.get("action") == UPDATE_MICROGRID_STATE and entry.get("enabled", True) is True
-    }
+    feeding = [entry for _, entry in _items(document, "sensor_actions") if entry.get("action") == UPDATE_MICROGRID_STATE]
+    acting = {_scope_of(entry): entry.get("measurand") for entry in feeding if entry.get("enabled", True) is True}
+    switched = {(*_scope_of(entry), entry.get("measurand")): entry.get("enabled", True) for entry in feeding}
     for index, binding in _items(document, "controller_bindings"):
         device, node = binding.get("device_id"), str(binding.get("node_id"))
         for number, feed in _items(binding, "capabilities"):
@@ -296,6 +298,9 @@ def _binding_faults(document: Mapping[str, Any]) -> Iterator[SiteFault]:
                     f"a sensor action feeds {capability} of {device} by {acting[device, capability, node]}; one measurand feeds it"
                 )
                 yield SiteFault(here + "/measurand", "INVALID_VALUE", detail)
+            elif switched.get((device, capability, node, measurand), enabled := binding.get("enabled", True)) is not enabled:
+                detail = f"the sensor action by which {device} feeds {capability} says otherwise; both have one `enabled`"
+                yield SiteFault(pointer_to("controller_bindings", index, "enabled"), "INVALID_VALUE", detail)
             if binding.get("enabled", True) is not True:
                 continue
             if (node, capability) in owners and owners[node, capability][0] != device:

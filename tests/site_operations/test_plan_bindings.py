@@ -326,3 +326,39 @@ def test_the_last_top_level_circuit_may_go_from_a_microgrid_that_exists() -> Non
     after = _applied(document, site, prune=True).site
     assert after.microgrid is not None
     assert (after.microgrid.status, after.microgrid.nodes) == ("NO_GRID_CONNECTION", ())
+
+
+_FEEDING = {"device_id": "v", "action": "UPDATE_MICROGRID_STATE", "capability": "DER"}
+_BY_FLAG = {**_FEEDING, "measurand": "FLAG"}
+
+
+def test_a_disabled_binding_has_the_measurand_of_the_action_that_the_file_names() -> None:
+    bound = {"device_id": "v", "enabled": False, "capabilities": [{"capability": "DER", "measurand": "DER"}]}
+    before = _applied(_document([{"device_id": "v"}], controller_bindings=[bound])).site
+    after = _applied(_document([{"device_id": "v"}], sensor_actions=[{**_BY_FLAG, "enabled": False}]), before).site
+    assert _points(after) == {("v", "DER"): ("FLAG", False, 300.0)}
+
+
+def test_a_binding_goes_with_the_last_action_that_feeds_it() -> None:
+    before = _applied(_document([_MONITOR])).site
+    recorded = {"device_id": "v", "measurand": "DER", "action": "RECORD_MEASUREMENT"}
+    assert set(_points(_applied(_document([_MONITOR], sensor_actions=[recorded]), before).site)) == {("v", "PEAK_SHAVING")}
+
+
+def test_a_row_never_becomes_what_another_row_of_the_device_was() -> None:
+    before = _applied(_document([{"device_id": "v"}], sensor_actions=[{**_FEEDING, "measurand": "DER"}])).site
+    bound = {"device_id": "v", "enabled": False, "capabilities": [{"capability": "DER", "measurand": "DER"}]}
+    said = _document([{"device_id": "v"}], sensor_actions=[{**_BY_FLAG, "enabled": False}], controller_bindings=[bound])
+    kept = {action.measurand: action.sensor_action_id for action in before.sensor_actions}
+    after = {action.measurand: action.sensor_action_id for action in _applied(said, before).site.sensor_actions}
+    assert (after["DER"], set(after)) == (kept["DER"], {"DER", "FLAG"})
+
+
+def test_a_binding_and_its_action_that_disagree_about_being_enabled_are_a_contradiction() -> None:
+    bound = {"device_id": "v", "capabilities": [{"capability": "DER", "measurand": "DER"}]}
+    said = _document(
+        [{"device_id": "v"}], sensor_actions=[{**_FEEDING, "measurand": "DER", "enabled": False}], controller_bindings=[bound]
+    )
+    faults = parse_site(said)
+    assert isinstance(faults, list)
+    assert [(fault.pointer, fault.code) for fault in faults] == [("/controller_bindings/0/enabled", "INVALID_VALUE")]
