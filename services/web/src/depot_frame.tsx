@@ -24,7 +24,8 @@ export function DepotFrame() {
   useTitle(depot.data?.name);
   if (!depot.data)
     return (
-      <div className="within content">
+      <div className="within content stack">
+        <h1>{depotId}</h1>
         <Answered of={depot}>{() => null}</Answered>
       </div>
     );

@@ -76,12 +76,12 @@ function AccessStrip() {
   const { config } = useSyncExternalStore(watchSession, currentSession);
   if (config.auth === "oidc") return null;
   return (
-    <div className="strip">
+    <aside className="strip" aria-label={words.access.label}>
       <div className="within row">
         <Warning size={14} />
         <span>{config.auth === "off" ? words.access.off : words.access.dev}</span>
       </div>
-    </div>
+    </aside>
   );
 }
 

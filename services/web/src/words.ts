@@ -33,6 +33,7 @@ export const words = {
   theme: { toDark: "Switch to dark colours", toLight: "Switch to light colours" },
   clock: { toUtc: "Show times in UTC", toZone: "Show times in the depot's zone", utc: "UTC", zone: "Depot time" },
   access: {
+    label: "Access",
     off: "Access is off: whoever is on this machine may do everything.",
     dev: "Sign-in is for development only: anybody on this machine can be anyone.",
     title: "Sign in",

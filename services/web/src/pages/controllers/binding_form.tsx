@@ -2,12 +2,13 @@
  * A binding as a form. What is typed stays through every refusal: faults stand at their fields, a conflict offers its way out, and when
  * somebody else was faster both states are shown, to choose from.
  */
-import { Button, Checkbox, Modal, NativeSelect, TextInput } from "@mantine/core";
+import { Button, Checkbox, NativeSelect, TextInput } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { ask } from "../../api/client.ts";
 import { ApiProblem, faultsByField } from "../../api/problem.ts";
 import { WarnMark } from "../../shown/shown.tsx";
+import { Dialog } from "../../states/dialog.tsx";
 import { words } from "../../words.ts";
 import { type Binding, boundIn, CAPABILITIES, changeOf, creationOf, type Draft, draftOf, EMPTY, fieldsOf } from "./binding.ts";
 
@@ -43,16 +44,7 @@ export function BindingForm({
   };
   const change = (part: Partial<Draft>) => setDraft({ ...draft, ...part });
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      title={of ? `${w.edit}: ${of.device_id}` : w.create}
-      closeButtonProps={{ "aria-label": words.close }}
-      closeOnClickOutside={false}
-      lockScroll={false}
-      size="lg"
-      transitionProps={{ duration: 0 }}
-    >
+    <Dialog title={of ? `${w.edit}: ${of.device_id}` : w.create} onClose={onClose} size="lg" typed>
       <form onSubmit={submit} className="stack">
         {problem?.code === "CAPABILITY_SOURCE_CONFLICT" ? (
           <Conflict
@@ -97,7 +89,7 @@ export function BindingForm({
           </Button>
         </div>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 

@@ -1,5 +1,5 @@
 /** Which device owns which capability of the depot, and how that is changed. */
-import { Button, Modal } from "@mantine/core";
+import { Button } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
@@ -9,6 +9,7 @@ import { useDepotLive } from "../../live/depot_live.tsx";
 import { FreshnessMark, Id, Moment } from "../../shown/shown.tsx";
 import { spanText } from "../../shown/time.ts";
 import { Answered, Empty, ProblemPanel } from "../../states/states.tsx";
+import { Dialog } from "../../states/dialog.tsx";
 import { words } from "../../words.ts";
 import { EnabledMark, devicesQuery } from "../devices/devices_page.tsx";
 import { everyPage } from "../devices/every_page.ts";
@@ -218,14 +219,7 @@ function Confirmed({
   onClose: () => void;
 }) {
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      title={title}
-      closeButtonProps={{ "aria-label": words.close }}
-      lockScroll={false}
-      transitionProps={{ duration: 0 }}
-    >
+    <Dialog title={title} onClose={onClose}>
       <div className="stack">
         <p>{why}</p>
         {fault ? <ProblemPanel of={fault} /> : null}
@@ -238,7 +232,7 @@ function Confirmed({
           </Button>
         </div>
       </div>
-    </Modal>
+    </Dialog>
   );
 }
 

@@ -1,11 +1,12 @@
 /** What is done with letters: a dry run, a replay with its progress, or giving them up with a reason. */
-import { Button, Modal, TextInput } from "@mantine/core";
+import { Button, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useState } from "react";
 import { ask } from "../../api/client.ts";
 import { ApiProblem, faultsByField } from "../../api/problem.ts";
 import { Id, Mark } from "../../shown/shown.tsx";
 import { Empty, Loading, ProblemPanel } from "../../states/states.tsx";
+import { Dialog } from "../../states/dialog.tsx";
 import { words } from "../../words.ts";
 import type { ReplayJob, Scope } from "./letters.ts";
 
@@ -65,15 +66,7 @@ function Replay({ scope, what, dryRun, onClose }: { scope: Scope; what: string; 
   }, [dryRun, isIdle, mutate]);
   const shown = job.data ?? begin.data;
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      title={`${dryRun ? w.dryRunOf : w.replayOf}: ${what}`}
-      closeButtonProps={{ "aria-label": words.close }}
-      lockScroll={false}
-      size="xl"
-      transitionProps={{ duration: 0 }}
-    >
+    <Dialog title={`${dryRun ? w.dryRunOf : w.replayOf}: ${what}`} onClose={onClose} size="xl">
       <div className="stack">
         {begin.error ? isAbsent(begin.error) ? <Empty title={w.notHere} /> : <ProblemPanel of={begin.error} retry={() => mutate()} /> : null}
         {!dryRun && isIdle ? (
@@ -97,7 +90,7 @@ function Replay({ scope, what, dryRun, onClose }: { scope: Scope; what: string; 
           </div>
         ) : null}
       </div>
-    </Modal>
+    </Dialog>
   );
 }
 
@@ -168,15 +161,7 @@ function Discard({ scope, what, onClose }: { scope: Scope; what: string; onClose
     if (why.trim()) discard.mutate();
   };
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      title={`${w.discardOf}: ${what}`}
-      closeButtonProps={{ "aria-label": words.close }}
-      closeOnClickOutside={false}
-      lockScroll={false}
-      transitionProps={{ duration: 0 }}
-    >
+    <Dialog title={`${w.discardOf}: ${what}`} onClose={onClose} typed>
       {discard.data ? (
         <div className="stack" role="status">
           <p className="banner good">{w.discarded(discard.data.discarded)}</p>
@@ -208,6 +193,6 @@ function Discard({ scope, what, onClose }: { scope: Scope; what: string; onClose
           </div>
         </form>
       )}
-    </Modal>
+    </Dialog>
   );
 }

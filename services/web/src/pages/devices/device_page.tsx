@@ -1,6 +1,7 @@
 /** One device: what its measurands are to do, what they last said, and what became of its last packets. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
+import { useState } from "react";
 import { type Read, read, told } from "../../api/client.ts";
 import { useDepotLive } from "../../live/depot_live.tsx";
 import { Left } from "../../look/icons.tsx";
@@ -193,28 +194,43 @@ function Packets({ deviceId, depotId }: { deviceId: string; depotId: string }) {
     <section className="panel stack tight" aria-labelledby="packets">
       <h2 id="packets">{w.packets}</h2>
       <Answered of={reports} lines={3}>
-        {({ items }) =>
-          items.length ? (
-            <div>
-              {items.map((one, index) => (
-                <Packet key={`${one.packet_id} ${one.at}`} of={one} open={index === 0} depotId={depotId} />
-              ))}
-            </div>
-          ) : (
-            <Empty title={w.noPackets} />
-          )
-        }
+        {({ items }) => (items.length ? <Listed items={items} depotId={depotId} /> : <Empty title={w.noPackets} />)}
       </Answered>
     </section>
   );
 }
 
+const keyOf = (one: Read["DeviceReport"]) => `${one.packet_id} ${one.at}`;
+
+function Listed({ items, depotId }: { items: Read["DeviceReport"][]; depotId: string }) {
+  // The newest at the first look stays open while newer ones come: nobody's reading is closed or pushed about.
+  const [first] = useState(() => keyOf(items[0] as Read["DeviceReport"]));
+  return (
+    <div>
+      {items.map((one) => (
+        <Packet key={keyOf(one)} of={one} open={keyOf(one) === first} depotId={depotId} />
+      ))}
+    </div>
+  );
+}
+
+function countsOf(of: Read["DeviceReport"]): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const one of of.events) counts.set(one.outcome, (counts.get(one.outcome) ?? 0) + 1);
+  return [...counts].sort();
+}
+
 function Packet({ of, open, depotId }: { of: Read["DeviceReport"]; open: boolean; depotId: string }) {
   return (
-    <details open={open} className="packet">
+    <details open={open} className="packet" data-packet={of.packet_id ?? ""}>
       <summary className="row">
         <Moment at={of.at} />
         <Id>{of.packet_id ?? w.noId}</Id>
+        <span className="small dim">
+          {countsOf(of)
+            .map(([outcome, count]) => `${count} ${outcome}`)
+            .join(", ")}
+        </span>
         {of.dead_letters.length ? <Mark tone="bad">{words.depots.letters(of.dead_letters.length)}</Mark> : null}
       </summary>
       <table className="folds">
@@ -244,7 +260,7 @@ function Packet({ of, open, depotId }: { of: Read["DeviceReport"]; open: boolean
             </tr>
           ))}
           {of.events.map((one) => (
-            <tr key={one.event_id}>
+            <tr key={one.event_id} data-event={one.event_id}>
               <th scope="row">
                 <Id>{one.measurand ?? words.none}</Id>
               </th>

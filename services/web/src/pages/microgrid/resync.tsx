@@ -1,10 +1,11 @@
 /** Repair of a microgrid that differs from its circuits: first what would change, then the change. */
-import { Button, Modal } from "@mantine/core";
+import { Button } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { type Command, command, told } from "../../api/client.ts";
 import { Id } from "../../shown/shown.tsx";
 import { Loading, ProblemPanel } from "../../states/states.tsx";
+import { Dialog } from "../../states/dialog.tsx";
 import { words } from "../../words.ts";
 
 type Difference = Command["ResyncDocument"];
@@ -37,15 +38,7 @@ export function Resync({ depotId }: { depotId: string }) {
       <Button variant="default" onClick={begin}>
         {words.microgrid.resync}
       </Button>
-      <Modal
-        opened={open}
-        onClose={() => setOpen(false)}
-        title={words.microgrid.preview}
-        closeButtonProps={{ "aria-label": words.close }}
-        lockScroll={false}
-        size="lg"
-        transitionProps={{ duration: 0 }}
-      >
+      {open ? <Dialog title={words.microgrid.preview} onClose={() => setOpen(false)} size="lg">
         <div className="stack" aria-live="polite">
           {fault ? <ProblemPanel of={fault} retry={begin} /> : null}
           {repair.data ? (
@@ -72,7 +65,7 @@ export function Resync({ depotId }: { depotId: string }) {
             </Button>
           </div>
         </div>
-      </Modal>
+      </Dialog> : null}
     </>
   );
 }

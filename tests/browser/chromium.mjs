@@ -1,0 +1,95 @@
+/**
+ * A Chromium of a test's own, fresh and without a network beyond this machine, that fails a test on whatever a page complains about.
+ *
+ * What the tests run against stands in the environment: STACK (JSON: url, mqtt_port, pid), CHROMIUM (the browser), PROFILE (a folder).
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { after, before } from "node:test";
+
+const installed = createRequire(new URL("../../services/web/package.json", import.meta.url));
+const { chromium } = installed("playwright-core");
+const { source: axeSource } = installed("axe-core");
+
+export const stack = JSON.parse(process.env.STACK);
+export const PATIENCE_MS = 30_000;
+const FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+// The browser itself tells of every answer that is a refusal; the tests that make one look for what the page says of it.
+const OF_THE_NETWORK = /Failed to load resource|net::ERR/;
+
+/** The browser of a file of tests: started before the first, ended after the last. */
+export function useChromium() {
+  let context;
+  before(async () => {
+    context = await chromium.launchPersistentContext(mkdtempSync(path.join(process.env.PROFILE, "profile-")), {
+      executablePath: process.env.CHROMIUM,
+      headless: true,
+      args: FLAGS,
+      timezoneId: "UTC",
+    });
+    context.setDefaultTimeout(PATIENCE_MS);
+  });
+  after(async () => context?.close());
+
+  /** A page at an address; ends with the test, which fails if the page complained. */
+  return async function open(t, at, { width = 1280, height = 900, scheme = "light", prepare } = {}) {
+    const page = await context.newPage();
+    const complaints = [];
+    page.on("console", (said) => {
+      if (["error", "warning"].includes(said.type()) && !OF_THE_NETWORK.test(said.text())) complaints.push(said.text());
+    });
+    page.on("pageerror", (fault) => complaints.push(String(fault)));
+    t.after(async () => {
+      await context.setOffline(false);
+      await page.close();
+      assert.deepEqual(complaints, [], "the page complained");
+    });
+    await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+    await page.setViewportSize({ width, height });
+    await prepare?.(page);
+    await page.goto(stack.url + at);
+    return page;
+  };
+}
+
+/** Nothing that axe knows of WCAG 2.2 AA is broken on the page as it stands. */
+export async function assertAccessible(page) {
+  await page.evaluate(axeSource);
+  const broken = await page.evaluate(async () => {
+    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+    const { violations } = await window.axe.run(document, { runOnly: { type: "tag", values: tags } });
+    return violations.map((one) => `${one.id}: ${one.help}\n  ${one.nodes.map((node) => `${node.html.slice(0, 200)} ${node.failureSummary}`).join("\n  ")}`);
+  });
+  assert.deepEqual(broken, [], `axe at ${page.url()}`);
+}
+
+/** The page is no wider than its window. */
+export async function assertFits(page) {
+  assert.equal(await page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - window.innerWidth)), 0, `${page.url()} is too wide`);
+}
+
+/** Wait until something is as expected, however busy the machine is; the last difference is told when the time is up. */
+export async function eventually(look, expected, what) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const found = await look();
+    try {
+      assert.deepEqual(found, expected, what);
+      return;
+    } catch (different) {
+      if (Date.now() > deadline) throw different;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { assertAccessible, eventually, stack, useChromium } from "./chromium.mjs";
+import { api, Depot } from "./depot.mjs";
+
+const open = useChromium();
+
+/** Through the local issuer's own page, as a person does it. */
+async function signIn(page, role, depots = "") {
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByLabel("Role").selectOption(role);
+  await page.getByLabel("Depots").fill(depots);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+test("who is not signed in is asked to, and comes back to where they were", async (t) => {
+  const depot = await Depot.set("web-guarded");
+  const page = await open(t, `/depot/${depot.id}/microgrid`);
+  await page.getByText("Sign-in is for development only").waitFor();
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  await assertAccessible(page);
+  await signIn(page, "viewer");
+  await page.getByText("Grid connection North").waitFor();
+  assert.equal(new URL(page.url()).pathname, `/depot/${depot.id}/microgrid`);
+  await eventually(() => page.locator("[data-connection]").getAttribute("data-connection"), "live");
+});
+
+test("what a role does not allow is told with the role that does", async (t) => {
+  const depot = await Depot.set("web-forbidden");
+  const page = await open(t, `/depot/${depot.id}/microgrid`);
+  await signIn(page, "viewer");
+  await page.getByRole("button", { name: "Resync" }).click();
+  await page.getByText("Your role does not allow this").waitFor();
+  await page.getByRole("dialog").getByText(/admin/).waitFor();
+  await assertAccessible(page);
+});
+
+test("other depots are not there", async (t) => {
+  const [own, other] = [await Depot.set("web-own"), await Depot.set("web-other")];
+  const page = await open(t, `/depot/${other.id}`);
+  await signIn(page, "viewer", own.id);
+  await page.getByText("There is no such thing, or it is not yours to see").waitFor();
+  await page.getByRole("link", { name: "To the depots" }).click();
+  await page.getByText("1 depot", { exact: true }).waitFor();
+});
+
+test("a sign-in that ends asks for a new one, and what was typed stays", async (t) => {
+  const depot = await Depot.set("web-ends");
+  const page = await open(t, `/depot/${depot.id}/events`);
+  await signIn(page, "viewer");
+  await page.getByLabel("From, in Australia/Perth").fill("2020-01-01T00:00:00");
+  await page.route(/\/api\//, (route) =>
+    route.fulfill({ status: 401, contentType: "application/problem+json", json: { type: "x", title: "x", status: 401, detail: "over", instance: "/", code: "TOKEN_EXPIRED" } }),
+  );
+  await page.getByLabel("Type").selectOption("MeasurementRecorded");
+  await page.getByRole("link", { name: "Depots" }).hover();
+  await page.evaluate(() => window.dispatchEvent(new Event("visibilitychange")));
+  await page.getByRole("button", { name: "Show", exact: true }).click();
+  await page.getByText("Your sign-in has ended").waitFor();
+  assert.equal(await page.getByLabel("From, in Australia/Perth").inputValue(), "2020-01-01T00:00:00");
+});
+
+test("signing out forgets the token", async (t) => {
+  const page = await open(t, "/");
+  await signIn(page, "admin");
+  await page.getByLabel("Search by name or id").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.getItem("depotgrid-token")), null);
+  await page.reload();
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+});
+
+test("an answer that belongs to no question of this window is refused", async (t) => {
+  const page = await open(t, "/signed-in?code=stolen&state=another");
+  await page.getByText("does not belong to a question of this window").waitFor();
+  assert.equal(stack.token === null, false);
+  assert.equal((await api("GET", "/api/depot?limit=1")).items.length <= 1, true);
+});

@@ -1,0 +1,138 @@
+"""The web pages in a real Chromium against a real stack: `depotgrid up` with the built pages, database, broker and all services.
+
+What a page is held to stands in the modules beside this one, one per page; each is a run of Node's own test runner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from operator_cli.embedded_process import free_port
+
+pytestmark = pytest.mark.services
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parents[1]
+_NODE = _ROOT / "deploy" / "dev" / "node"
+_PATIENCE_S = 60.0
+_FILE_S = 300.0
+_FLAGS = "new-microgrid-fields-load-chart: {default: true, depots: {web-flag-off: false}}\n"
+_MAC = ("/Applications/Chromium.app/Contents/MacOS/Chromium", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+
+
+@dataclass(frozen=True)
+class _Stack:
+    url: str
+    mqtt_port: int
+    pid: int
+    folder: Path
+
+
+@contextmanager
+def _running(folder: Path, auth: str) -> Generator[_Stack]:
+    (folder / "flags.yaml").write_text(_FLAGS)
+    port, mqtt_port = free_port(), free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DEPOTGRID_")}
+    environment |= {"DEPOTGRID_AUTH": auth, "DEPOTGRID_FEATURE_FLAGS_FILE": str(folder / "flags.yaml")}
+    command = [sys.executable, "-m", "operator_cli", "up", "--data-dir", str(folder / "data")]
+    log = folder / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--mqtt-port", str(mqtt_port)],
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("depotgrid is up:"), log.read_text()
+        yield _Stack(f"http://127.0.0.1:{port}", mqtt_port, process.pid, folder)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(_PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def open_stack(_run_folder: Path) -> Iterator[_Stack]:
+    """A stack in which everyone may do everything."""
+    folder = _run_folder / "browser"
+    folder.mkdir()
+    with _running(folder, "off") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def guarded_stack(_run_folder: Path) -> Iterator[_Stack]:
+    """A stack that wants to know who asks."""
+    folder = _run_folder / "browser-dev"
+    folder.mkdir()
+    with _running(folder, "dev") as stack:
+        yield stack
+
+
+def _chromium() -> str:
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser")]
+    known = [path for path in (*found, *_MAC) if path is not None and Path(path).exists()]
+    assert known, "there is no Chromium; deploy/dev/setup test installs it"
+    return known[0]
+
+
+def _pass_in_chromium(module: str, stack: _Stack, token: str | None = None) -> None:
+    environment = {
+        **os.environ,
+        "STACK": json.dumps(
+            {
+                "url": stack.url,
+                "mqtt_port": stack.mqtt_port,
+                "pid": stack.pid,
+                "data_dir": str(stack.folder / "data"),
+                "python": sys.executable,
+                "token": token,
+            }
+        ),
+        "CHROMIUM": _chromium(),
+        "PROFILE": str(stack.folder),
+    }
+    ran = subprocess.run(
+        [_NODE, "--test", "--test-reporter=spec", _HERE / module],
+        env=environment,
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_FILE_S,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+
+
+_SIGN_IN = "sign_in.mjs"
+_PAGES = sorted(path.name for path in _HERE.glob("*.mjs") if "useChromium()" in path.read_text() and path.name != _SIGN_IN)
+
+
+@pytest.mark.parametrize("module", _PAGES)
+def test_a_page_does_its_job_in_chromium(open_stack: _Stack, module: str) -> None:
+    _pass_in_chromium(module, open_stack)
+
+
+def test_people_sign_in_and_may_what_their_role_allows(guarded_stack: _Stack) -> None:
+    command = [sys.executable, "-m", "operator_cli", "token", "--role", "admin", "--data-dir", str(guarded_stack.folder / "data")]
+    token = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, timeout=_PATIENCE_S, env={**os.environ, "DEPOTGRID_AUTH": "dev"}
+    )
+    _pass_in_chromium(_SIGN_IN, guarded_stack, token.stdout.strip())
