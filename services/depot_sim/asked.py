@@ -8,7 +8,7 @@
 | `circuit.FIELD` | `available_capacity_kw`, `uncut_kw`, `source`, `heartbeat` or `rule` of the controller's circuit |
 | `power_source.KIND.FIELD` | `state`, `load_kw`, `soc_pct` or `freshness` of the depot's only power source of that kind |
 | `measurement.KEY`, `measurement.KEY.freshness` | the latest value recorded by the only device that does, or by the controller |
-| `event.TYPE` | how many such events the run has made so far |
+| `event.TYPE` | how many such events the run has made after its first moment |
 | `refused.CODE` | how many packets of the run were refused with that code, whole or in part |
 
 None of them names an id, so that the same scenario can be run against another depot.

@@ -34,7 +34,7 @@ class HttpSender:
 
     async def send(self, packets: Sequence[Outgoing], confirmed: Confirmed) -> None:
         """Return when all are decided; UndeliveredError when the API decides nothing for too long, or refuses to be asked."""
-        for is_json, group in groupby(packets, lambda packet: packet.body.endswith(b"}")):
+        for is_json, group in groupby(packets, _is_json):
             together = list(group)
             size = _AT_ONCE if is_json else 1
             for first in range(0, len(together), size):
@@ -53,6 +53,8 @@ class HttpSender:
         alone = len(packets) == 1
         body = packets[0].body if alone else b"[" + b",".join(packet.body for packet in packets) + b"]"
         answer = await self._answer("/api/packet" if alone else "/api/packet/batch", body)
+        if not alone and answer.status_code != _OK:
+            raise UndeliveredError(f"the API at {self._url} takes no batch: it answers {answer.status_code} {_code(answer)}")
         document: dict[str, Any] = answer.json()
         results = [document] if alone else document["results"]
         for packet, result in zip(packets, results, strict=True):
@@ -79,6 +81,14 @@ class HttpSender:
     @staticmethod
     def _open() -> httpx2.AsyncClient:
         return httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False)
+
+
+def _is_json(packet: Outgoing) -> bool:
+    try:
+        msgspec.json.decode(packet.body)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def _refusal(result: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ from depot_sim.presets import preset_names, preset_site, preset_text, scenario_t
 from depot_sim.product import Product, ProductFault
 from depot_sim.run_command import Addresses, Refused, RunWish, look_at_depot, play, with_depot
 from depot_sim.scenario import Scenario, read_scenario
+from depot_sim.sending import PATIENCE_S
 from sensor_packet.timestamps import parse_timestamp
 from service_runtime.logs import configure_logging
 from service_runtime.settings import Settings, load_settings
@@ -112,7 +113,7 @@ def _run(given: argparse.Namespace) -> int:
         raise _UsageError("no Kafka: give DEPOTGRID_KAFKA_BOOTSTRAP_SERVERS or start `depotgrid up --kafka …`")
     configure_logging("depotgrid-sim", level=settings.log_level, style=settings.log_format)
     seed = scenario.seed if given.seed is None else given.seed
-    wish = RunWish(scenario, given.via, pace, seed, epoch, given.runs)
+    wish = RunWish(scenario, given.via, pace, seed, epoch, given.runs, given.patience)
     takes_s = Pacing(scenario, pace).real_s(scenario.duration_s)
     outcome = asyncio.run(_stoppable(wish, addresses, _progress(scenario, takes_s)))
     if isinstance(outcome, Refused):
@@ -291,6 +292,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--pace", default="real")
     running.add_argument("--seed", type=int)
     running.add_argument("--epoch")
+    running.add_argument("--patience", type=float, default=PATIENCE_S)
     command("show", _show, "run")
     command("diff", _diff, "run", "other")
     return parser

@@ -2,9 +2,9 @@
 
 `real` tells it as it is. `N×` tells it N times as fast, `fast` as fast as makes sense: a step takes `FAST_STEP_S`. The packets
 carry the real clock's times, epoch + `real_s`, so that a story of a day told in ten seconds is never ahead of the product's
-clock nor behind it. What hangs on that clock, the windows of real time, is told as it is at every pace. Where something is
-expected, the story waits `SETTLE_S` (not in windows and not at pace `real`), so that checking does not make it late. The map is
-fixed before the run and depends on nothing but scenario and pace.
+clock nor behind it. What hangs on that clock, the windows of real time, is told as it is at every pace. At the beginning and
+where something is expected, the story waits `SETTLE_S` (not in windows and not at pace `real`), so that checking does not make
+it late. The map is fixed before the run and depends on nothing but scenario and pace.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Pacing:
     def __init__(self, scenario: Scenario, pace: Pace) -> None:
         self._windows = scenario.real_time
         self._times = scenario.step_s / FAST_STEP_S if pace.times is None else pace.times
-        pauses = {expectation.at_s for expectation in scenario.expectations}
+        pauses = {0.0, *(expectation.at_s for expectation in scenario.expectations)}
         self._pauses = sorted(at_s for at_s in pauses if self._times != 1 and not self.is_real(at_s))
 
     def is_real(self, at_s: float) -> bool:

@@ -118,6 +118,9 @@ class Player:
                 await play.sender.reconnect()
                 await self._send_again()
             await self._send(packets.get(at_s, []))
+            if at_s == 0:
+                await play.traces.settle(_LAST_TRACES_S)
+                play.traces.count_from_here()
             for expectation in checks.get(at_s, ()):
                 await self._check(expectation)
             play.progress(at_s, self._confirmed)
@@ -203,7 +206,8 @@ class Player:
 
     async def _read_back(self) -> None:
         play = self._play
-        left = await play.traces.settle(_LAST_TRACES_S)
+        await play.traces.settle(_LAST_TRACES_S)
+        left = play.traces.without_trace()
         if left:
             shown = ", ".join(map(str, left[:_TRACELESS_SHOWN])) + (", …" if len(left) > _TRACELESS_SHOWN else "")
             self._note(play.scenario.duration_s, "confirmed reports without a trace", "none", shown)

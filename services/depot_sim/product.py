@@ -59,9 +59,9 @@ class Product:
         """The microgrid's events that a query of the read API selects, last recorded first."""
         return await self._all(f"/api/microgrid/{microgrid_id}/event", query)
 
-    async def dead_letters(self, gateway_id: str, since: str) -> list[Mapping[str, Any]]:
-        """What was refused of a gateway's packets since a time."""
-        return await self._all("/api/dead-letter", {"gateway_id": gateway_id, "since": since})
+    async def dead_letters(self, device_id: str, since: str) -> list[Mapping[str, Any]]:
+        """What was refused of a device's packets since a time."""
+        return await self._all("/api/dead-letter", {"device_id": device_id, "since": since})
 
     async def get_or_none(self, path: str) -> Mapping[str, Any] | None:
         """One document, None for a 404."""

@@ -38,7 +38,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class RunWish:
-    """What a run is to be like; `epoch` None is the moment at which it begins."""
+    """What a run is to be like; `epoch` None is the moment at which it begins. After `patience_s` unconfirmed it gives up."""
 
     scenario: Scenario
     via: str
@@ -46,6 +46,7 @@ class RunWish:
     seed: int
     epoch: datetime | None
     runs: Path
+    patience_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ async def play(
         card = await product.card(depot.depot_id)
         if card is None:
             return Refused((f"depot {depot.depot_id} has no microgrid",))
-        sender = _sender(wish.via, addresses)
+        sender = _sender(wish, addresses)
         epoch = wish.epoch or now()
         identity = RunIdentity(wish.scenario.name, depot.depot_id, wish.seed, epoch)
         pacing = Pacing(wish.scenario, wish.pace)
@@ -104,9 +105,9 @@ async def play(
             start = {"after": newest} if newest is not None else {}
         else:
             start = {"from": wire_time(epoch)}
-        gateways = frozenset(device.gateway_id for device in depot.devices)
-        traces = Traces(product, microgrid_id, gateways, card["as_of"], start)
         plan = with_faults(wish.scenario, reports(wish.scenario, depot, wish.seed), wish.seed)
+        speaking = frozenset(packet.device_id for packet in plan.packets)
+        traces = Traces(product, microgrid_id, speaking, card["as_of"], start)
         evidence = _evidence(wish, identity, pacing, addresses, now)
         player = Player(
             Play(
@@ -133,13 +134,13 @@ async def play(
         await product.close()
 
 
-def _sender(via: str, addresses: Addresses) -> AnySender:
+def _sender(wish: RunWish, addresses: Addresses) -> AnySender:
     client_id = f"depotgrid-sim-{secrets.token_hex(4)}"
-    if via == "mqtt":
-        return MqttSender(addresses.mqtt_url or "", client_id)
-    if via == "kafka":
-        return KafkaSender(addresses.kafka or "", client_id)
-    return HttpSender(addresses.api_url, addresses.headers)
+    if wish.via == "mqtt":
+        return MqttSender(addresses.mqtt_url or "", client_id, patience_s=wish.patience_s)
+    if wish.via == "kafka":
+        return KafkaSender(addresses.kafka or "", client_id, patience_s=wish.patience_s)
+    return HttpSender(addresses.api_url, addresses.headers, patience_s=wish.patience_s)
 
 
 def _evidence(

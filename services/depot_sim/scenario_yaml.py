@@ -86,7 +86,7 @@ class _Reading:
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
         if id(node) in self._seen:
-            self._faults.append(ScenarioFault(_place(node), "an alias is not taken here; write the value out"))
+            self._faults.append(ScenarioFault(_place(node), "what stands here is used again by an alias; write it out there, too"))
             return None
         self._seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):

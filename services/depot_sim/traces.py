@@ -40,20 +40,22 @@ _TOLD = (
 
 
 class Traces:
-    """The traces of one run in one microgrid, on gateways that it speaks for; `since` is the product's time when it began."""
+    """The traces of one run in one microgrid, of the devices that it speaks as; `since` is the product's time when it began."""
 
-    def __init__(self, product: Product, microgrid_id: str, gateways: frozenset[str], since: str, start: Mapping[str, str]) -> None:
+    def __init__(self, product: Product, microgrid_id: str, devices: frozenset[str], since: str, start: Mapping[str, str]) -> None:
         self._product = product
         self._microgrid_id = microgrid_id
-        self._gateways = sorted(gateways)
+        self._devices = sorted(devices)
         self._since = since
         self._query = dict(start)
         self._report_of: dict[str, int] = {}
         self._report_of_bytes: dict[str, int] = {}
         self._waiting: set[int] = set()
         self._letters_due: set[int] = set()
+        self._given_up: set[int] = set()
         self._events: dict[str, Mapping[str, Any]] = {}
         self._refused: dict[int, str] = {}
+        self._before: Counter[str] = Counter()
 
     def sent(self, report: int, packet_id: str, body: bytes, *, refusable: bool, traceable: bool) -> None:
         """A packet goes out; `refusable` where it is meant to be refused, `traceable` where something is configured for it."""
@@ -71,19 +73,30 @@ class Traces:
         self._letters_due.discard(report)
 
     async def settle(self, within_s: float) -> list[int]:
-        """Wait until everything sent has left its trace; gives the reports that have not when the time is up."""
+        """Wait until everything sent has left its trace; gives the reports that have not. Those are not waited for again."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + within_s
         while True:
             await self._look()
-            left = self._waiting | self._letters_due
-            if not left or clock() >= deadline:
+            left = (self._waiting | self._letters_due) - self._given_up
+            if not left:
+                return []
+            if clock() >= deadline:
+                self._given_up |= left
                 return sorted(left)
             await asyncio.sleep(_POLL_S)
 
+    def without_trace(self) -> list[int]:
+        """The reports that have left no trace so far."""
+        return sorted(self._waiting | self._letters_due)
+
     def event_count(self, event_type: str) -> int:
-        """How many events of a type the run has made."""
-        return sum(1 for event in self._events.values() if event["event_type"] == event_type)
+        """How many events of a type the run has made since `count_from_here`."""
+        return self._counted()[event_type] - self._before[event_type]
+
+    def count_from_here(self) -> None:
+        """Let the events so far not count: what a first report means hangs on what was there before the run."""
+        self._before = self._counted()
 
     def refusal_count(self, code: str) -> int:
         """How many reports were refused with a code."""
@@ -105,6 +118,9 @@ class Traces:
             for report in sorted(told)
         ]
 
+    def _counted(self) -> Counter[str]:
+        return Counter(event["event_type"] for event in self._events.values())
+
     async def _look(self) -> None:
         events = await self._product.events(self._microgrid_id, self._query)
         for event in events:
@@ -114,12 +130,12 @@ class Traces:
                 self._waiting.discard(report)
         if events:
             self._query = {"after": events[0]["position"]}
-        if self._letters_due or self._waiting:
+        if self._letters_due or (self._waiting and not events):
             await self._look_at_letters()
 
     async def _look_at_letters(self) -> None:
-        for gateway_id in self._gateways:
-            for letter in await self._product.dead_letters(gateway_id, self._since):
+        for device_id in self._devices:
+            for letter in await self._product.dead_letters(device_id, self._since):
                 report = self._report_of_bytes.get(letter["body_sha256"])
                 if report is not None:
                     self.refused(report, letter["reason_code"])

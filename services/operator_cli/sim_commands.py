@@ -49,6 +49,7 @@ def run(
     pace: Annotated[str, Parameter(help="real, fast, or a factor such as 60x")] = "real",
     seed: Annotated[int | None, Parameter(help="another seed than the scenario's")] = None,
     epoch: Annotated[str | None, Parameter(help="the time at which the story begins; now where left out")] = None,
+    patience: Annotated[float, Parameter(help="seconds without any confirmation after which the run gives up")] = 20.0,
     api_url: ApiUrl = None,
     mqtt_url: MqttUrl = None,
     kafka: Kafka = None,
@@ -69,6 +70,7 @@ def run(
         pace=pace,
         seed=None if seed is None else str(seed),
         epoch=epoch,
+        patience=f"{patience:g}",
     )
 
 
