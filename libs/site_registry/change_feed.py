@@ -10,6 +10,7 @@ was still running at the look before, and remembers what it has already handled 
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 from event_store.database import Connection, Pool
 from microgrid.directory import SiteDirectory
@@ -50,7 +51,9 @@ class ChangeFollower:
         """Take in every depot as it is now; changes from here on are followed."""
         self._floor = await connection.fetchval(_OLDEST_RUNNING)
         self._handled = set()
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # Inside a transaction the isolation is the caller's; what changes meanwhile is followed, for the floor was taken before.
+        inside = connection.is_in_transaction()
+        async with nullcontext() if inside else connection.transaction(isolation="repeatable_read", readonly=True):
             depot_ids = await connection.fetch("SELECT depot_id FROM depot ORDER BY depot_id")
             known = [row["depot_id"] for row in depot_ids]
             for gone in self._directory.depot_ids().difference(known):
