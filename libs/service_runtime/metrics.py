@@ -1,6 +1,7 @@
 """What a process that ingests packets counts, under names that dashboards rely on.
 
-Labels have few values: a source, an outcome, a code; never a device, gateway or depot. Callers count per batch, not per packet.
+Labels have few values: a source, an outcome, a code; never a device or depot, and of gateways only the few that send most
+garbage (see `noisy_gateways`). Callers count per batch, not per packet.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service_runtime.noisy_gateways import NoisyGateways
 
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_PACKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000)
@@ -40,6 +43,13 @@ class IngestMetrics:
             "depotgrid_batch_retries", "Batches tried again because the database did not take them", registry=registry
         )
         self._dead_letters = Counter("depotgrid_dead_letters", "Packets set aside, by reason", ["reason_code"], registry=registry)
+        self._noisy_gateways = NoisyGateways(registry)
+        self._bodies_dropped = Counter(
+            "depotgrid_dead_letter_bodies_dropped",
+            "Dead letters whose bytes were let go of because there were too many of their cause",
+            ["reason_code"],
+            registry=registry,
+        )
         self._remediations = Counter("depotgrid_remediations", "Reports without a target, by code", ["code"], registry=registry)
         self._heartbeat_losses = Counter(
             "depotgrid_heartbeat_losses", "Controllers whose heartbeat went missing", registry=registry
@@ -65,6 +75,15 @@ class IngestMetrics:
         """Packets were set aside, by reason code."""
         for reason, packets in by_reason.items():
             self._dead_letters.labels(reason).inc(packets)
+
+    def count_causes(self, by_cause: Mapping[tuple[str, str | None], int]) -> None:
+        """The same packets, by reason code and gateway."""
+        self._noisy_gateways.count(by_cause)
+
+    def count_bodies_dropped(self, by_reason: Mapping[str, int]) -> None:
+        """The bytes of dead letters were let go of, by reason code."""
+        for reason, letters in by_reason.items():
+            self._bodies_dropped.labels(reason).inc(letters)
 
     def count_remediations(self, by_code: Mapping[str, int]) -> None:
         """Reports found no target, by remediation code."""

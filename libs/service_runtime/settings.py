@@ -234,6 +234,9 @@ class Settings(BaseSettings):
     batch_max: int = Field(2_000, ge=1, le=2_000, description="most packets in one transaction")
     in_hand_max_packets: int = Field(50_000, ge=2_000, description="received but uncommitted packets at which reading stops")
     in_hand_max_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="their bytes at which reading stops")
+    dead_letter_cause_max_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024 * 1024, description="bytes of dead letters kept of one cause; beyond them the oldest lose theirs"
+    )
     unacknowledged_age_limit_s: int = Field(
         30, ge=1, description="age of the oldest uncommitted packet at which a worker reports itself not ready"
     )

@@ -202,6 +202,7 @@ class Pipeline:
         for source, outcomes in by_source.items():
             self._metrics.count_batch(source, outcomes, duration_s=duration_s, commit_s=commit_s)
         self._metrics.count_dead_letters(outcome.dead_letters)
+        self._metrics.count_causes(outcome.causes)
         self._metrics.count_remediations(outcome.remediations)
         if outcome.heartbeats_lost:
             self._metrics.count_heartbeat_losses(outcome.heartbeats_lost)

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 import uuid_utils
@@ -24,6 +24,7 @@ from faststream import FastStream
 from prometheus_client import CollectorRegistry
 
 from event_store.database import UNREACHABLE, DatabaseFault, Pool, connect, open_pool
+from event_store.letter_quota import keep_quota
 from event_store.outbox import prune_outbox
 from event_store.store import PostgresEventStore
 from ingest_worker.batching import Pipeline
@@ -46,6 +47,8 @@ _OUTBOX_PRUNING_S = 60.0
 _OUTBOX_PRUNING_PAUSE_S = 0.1
 _OUTBOX_ROWS_AT_ONCE = 2_000
 _DRAIN_S = 3.5
+_QUOTA_S = 10.0
+_QUOTA_OVERLAP = timedelta(seconds=60)
 _RETRY_S = 1.0
 _KAFKA_PROBE_S = 2.0
 
@@ -128,6 +131,7 @@ class Worker:
         self._spawn(self.pipeline.run(), "pipeline")
         self._spawn(self._follow_changes(), "site-changes")
         self._spawn(self._sweep(), "heartbeat-sweep")
+        self._spawn(self._keep_letter_quota(), "letter-quota")
         self._spawn(self._prune_outbox(), "outbox-pruning")
         if self._mqtt is not None:
             self._spawn(self._mqtt.run(), "mqtt")
@@ -215,6 +219,22 @@ class Worker:
                 log.warning("no relay has served a broker for long, nothing is kept for it any more", brokers=pruned.forgotten)
             # Where relays run, they remove what they sent.
             unsent = pruned.unsent and pruned.rows == _OUTBOX_ROWS_AT_ONCE
+
+    async def _keep_letter_quota(self) -> None:
+        since = datetime.min.replace(tzinfo=UTC)
+        while True:
+            now = _now()
+            try:
+                dropped = await keep_quota(self._pool, since, self._settings.dead_letter_cause_max_bytes, now)
+            except Exception as fault:  # the next look finds what this one left
+                log.warning("dead letters not held to their quota", reason=str(fault) or type(fault).__name__)
+            else:
+                # What is being written at this moment is looked at once more.
+                since = now - _QUOTA_OVERLAP
+                if dropped:
+                    self._metrics.count_bodies_dropped(dropped)
+                    log.warning("too many dead letters of a cause, oldest bodies let go of", by_reason=dict(dropped))
+            await asyncio.sleep(_QUOTA_S)
 
     async def _wait_for_kafka(self, servers: str) -> None:
         """Return when Kafka answers; say so while it does not."""
