@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import (
     at_rest,
@@ -31,7 +30,7 @@ from bench import (
     stream_clients,
     structure,
 )
-from bench.figure import Figure
+from bench.figure import Figure, table
 
 FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "mqtt": mqtt_throughput.measure,
@@ -46,7 +45,6 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "binding": binding_change.measure,
     "backfill": backfill.measure,
 }
-_WORDS = {True: "held", False: "missed", None: ""}
 _REPORT = Path("build/bench.json")
 
 
@@ -64,18 +62,10 @@ def main(names: list[str]) -> int:
             measured += [(name, figure) for figure in FIGURES[name]()]
         if progress.is_terminal:
             progress.print(f"{name}: {perf_counter() - begun:.0f} s", style="dim")
-    _print(measured)
+    title = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    Console(width=170).print(table(title, [figure for _, figure in measured]))
     _write(measured)
     return 0
-
-
-def _print(measured: list[tuple[str, Figure]]) -> None:
-    table = Table(title=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-    for heading in ("figure", "seen", "limit", ""):
-        table.add_column(heading)
-    for _, figure in measured:
-        table.add_row(figure.name, figure.seen, figure.limit, _WORDS[figure.held])
-    Console(width=170).print(table)
 
 
 def _write(measured: list[tuple[str, Figure]]) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from rich.table import Table
+
+_WORDS = {True: "held", False: "missed", None: ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +29,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least this share of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
+def table(title: str, figures: Iterable[Figure]) -> Table:
+    """The figures for people to read."""
+    shown = Table(title=title)
+    for heading in ("figure", "seen", "limit", ""):
+        shown.add_column(heading)
+    for figure in figures:
+        shown.add_row(figure.name, figure.seen, figure.limit, _WORDS[figure.held])
+    return shown

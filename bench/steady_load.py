@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
 
 from bench import backlog
 
@@ -42,13 +43,14 @@ def confirmed(publisher: subprocess.Popen[str]) -> int:
 
 def publish(port: int, rate: int, seconds: float, first: int, devices: int) -> int:
     """Publish; gives how many packets were sent, all of which the broker has confirmed then."""
-    start = backlog.start_time()
     publisher = backlog.MqttPublisher(port, f"bench-steady-{first}")
     begun = time.perf_counter()
     sent = 0
     total = int(rate * seconds)
     while sent < total:
         due = min(int((time.perf_counter() - begun) * rate) + 1, total)
+        # So that each packet's time is the present one, however long this lasts.
+        start = datetime.now(UTC) - timedelta(milliseconds=first + due)
         for number in range(first + sent, first + due):
             publisher.send(*backlog.packet(number, start, number % devices))
         sent = due
