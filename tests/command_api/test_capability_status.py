@@ -167,6 +167,17 @@ async def test_a_status_shows_on_the_card_with_the_event_that_says_it(origin: Or
 
 
 @pytest.mark.usefixtures("bound")
+async def test_a_posted_status_stands_among_the_devices_reports(origin: Origin) -> None:
+    await origin.post(PATH, status(True, source_event_ref="shift-17"), 200)
+    await origin.post(PATH, status("TRANSITION", "DER", measurand="BESS_OPERATIONAL_MODE", source_event_ref="shift-18"), 200)
+    found = {one["packet_id"]: one["events"] for one in (await origin.get("/api/device/dev/report"))["items"]}
+    assert [(one["measurand"], one["outcome"], one["raw_value"]) for one in found["shift-17"]] == [
+        ("PEAK_SHAVING", "APPLIED", True)
+    ]
+    assert [one["outcome"] for one in found["shift-18"]] == ["RECORDED"]
+
+
+@pytest.mark.usefixtures("bound")
 async def test_a_status_needs_no_sensor_action_and_runs_no_other(origin: Origin, pool: Pool) -> None:
     await pool.execute("DELETE FROM sensor_action WHERE measurand = 'PEAK_SHAVING'")
     await origin.post("/api/sensor_action", {"device_id": "dev", "measurand": "PEAK_SHAVING", "action": "RECORD_MEASUREMENT"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import msgspec
 import pytest
 from tests.read_api.conftest import Reader
 from tests.read_api.seed import T0, bind, capability, put, soc
@@ -44,6 +45,30 @@ async def test_measurements_show_the_latest_of_each_and_the_history_of_one(pool:
     rest = await reader.get("/api/device/meter-1/measurement/history", measurand="SOC", limit=3, cursor=page["next"])
     assert [one["value"] for one in page["items"] + rest["items"]] == [50.0, 51.0, 52.0, 53.0, 54.0]
     assert rest["next"] is None
+
+
+@pytest.mark.usefixtures("site")
+async def test_a_measurement_that_does_not_count_is_history_and_never_the_latest(pool: Pool, reader: Reader) -> None:
+    bad = msgspec.structs.replace(soc(99, T0 + timedelta(seconds=5)), history_only=True)
+    await put(pool, soc(50, T0), bad, soc(40, T0 - timedelta(seconds=400)))
+    [latest] = (await reader.get("/api/device/meter-1/measurement"))["items"]
+    assert (latest["value"], latest["history_only"], latest["age_s"]) == (50, False, 0)
+    path = "/api/device/meter-1/measurement/history"
+    everything = (await reader.get(path, measurand="SOC"))["items"]
+    assert [(one["value"], one["history_only"]) for one in everything] == [(99, True), (50, False), (40, False)]
+    until_now = {"measurand": "SOC", "from": "2026-11-20T11:59:00Z", "to": "2026-11-20T12:00:05Z"}
+    assert [one["value"] for one in (await reader.get(path, **until_now))["items"]] == [50]
+    assert (await reader.get(path, measurand="NOTHING"))["items"] == []
+    await reader.problem("/api/device/nobody/measurement", 404, "DEVICE_NOT_FOUND")
+    await reader.problem("/api/device/nobody/measurement/history", 404, "DEVICE_NOT_FOUND", measurand="SOC")
+    await reader.problem(path, 422, "MISSING_FIELD")
+
+
+@pytest.mark.usefixtures("site")
+async def test_a_device_that_said_nothing_has_an_empty_report(reader: Reader) -> None:
+    found = await reader.get("/api/device/ctrl-1/report")
+    assert (found["items"], found["gateway_id"], found["enabled"]) == ([], "gw-1", True)
+    await reader.problem("/api/device/nobody/report", 404, "DEVICE_NOT_FOUND")
 
 
 @pytest.mark.parametrize(

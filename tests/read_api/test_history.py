@@ -58,3 +58,17 @@ async def test_reports_of_a_capability_come_newest_observation_first(pool: Pool,
     (only,) = await _all(reader, REPORTS, **{"from": "2026-11-20T11:59:58Z", "to": "2026-11-20T11:59:59Z"})
     assert (only["event_id"], only["operational_status"], only["source"]["device_id"]) == (der[2].event_id, "ON", "ctrl-1")
     assert [one["history_only"] for one in await _all(reader, REPORTS)] == [False, False, True, False]
+
+
+@pytest.mark.usefixtures("site")
+async def test_a_page_of_events_between_two_positions_does_not_shift_when_more_arrive(pool: Pool, reader: Reader) -> None:
+    for number in range(6):
+        await put(pool, capability("DER", True, T0 + timedelta(seconds=number)))
+    first = await reader.get(EVENTS, limit=2)
+    await put(pool, capability("DER", False, T0 - timedelta(days=1)))
+    second = await reader.get(EVENTS, limit=2, cursor=first["next"])
+    assert [one["observed_at"][-3:-1] for one in first["items"] + second["items"]] == ["05", "04", "03", "02"]
+    between = await reader.get(EVENTS, after=second["items"][-1]["position"], before=first["items"][0]["position"])
+    assert [one["event_id"] for one in between["items"]] == [one["event_id"] for one in [first["items"][1], second["items"][0]]]
+    await reader.problem(EVENTS, 422, "INVALID_VALUE", cursor=first["next"], before=first["next"])
+    await reader.problem(EVENTS, 422, "INVALID_CURSOR", after="yesterday")
