@@ -47,7 +47,7 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     # A browser holds form-action also against where the answer to the form leads: the client on loopback.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'; "
-    "form-action 'self' http://127.0.0.1:* http://localhost:* http://[::1]:*",
+    "form-action 'self' http://127.0.0.1:* http://localhost:*",
 }
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 

@@ -53,7 +53,7 @@ test("a dry run tells and changes nothing; a replay after the cause is mended br
   await dialog(page).getByRole("button", { name: "Close" }).last().click();
   await page.getByText("No letter fits the filters").waitFor();
   await page.getByLabel("Status").selectOption({ label: "Replayed" });
-  await page.getByText("Replayed", { exact: true }).first().waitFor();
+  await page.locator("tbody").getByText("Replayed", { exact: true }).first().waitFor();
 });
 
 test("to give letters up one has to say why", async (t) => {

@@ -176,7 +176,7 @@ function OfOneCause(place: Place) {
             )}
           </nav>
         ) : null}
-        {statusOf(search) === "PENDING" && total ? <Handling scope={scopeOf(search, place.depotId)} what={w.scopeAll(total)} /> : null}
+        <Handling scope={scopeOf(search, place.depotId)} what={w.scopeAll(total ?? 0)} none={!total || statusOf(search) !== "PENDING"} />
       </section>
       <Letters {...place} />
     </>

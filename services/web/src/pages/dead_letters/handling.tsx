@@ -15,11 +15,12 @@ const POLL_MS = 400;
 const MOST_SHOWN = 50;
 type Doing = "dry-run" | "replay" | "discard" | null;
 
-export function Handling({ scope, what }: { scope: Scope; what: string }) {
+/** `none`: no letter is left to be handled; what is open over the page then stays until it is read. */
+export function Handling({ scope, what, none }: { scope: Scope; what: string; none: boolean }) {
   const [doing, setDoing] = useState<Doing>(null);
   return (
     <>
-      <div className="row">
+      <div className="row" hidden={none} style={none ? { display: "none" } : {}}>
         <Button variant="default" onClick={() => setDoing("dry-run")}>
           {w.dryRun}
         </Button>

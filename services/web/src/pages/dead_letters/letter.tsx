@@ -31,7 +31,7 @@ function Letter({ of }: { of: Letter }) {
             <Id>{of.reason_code}</Id>
             <StatusOf status={of.status} />
           </h2>
-          {of.status === "PENDING" ? <Handling scope={{ dead_letter_ids: [of.dead_letter_id] }} what={w.scopeAll(1)} /> : null}
+          <Handling scope={{ dead_letter_ids: [of.dead_letter_id] }} what={w.scopeAll(1)} none={of.status !== "PENDING"} />
         </div>
         <p>{of.detail}</p>
         <Facts of={of} />
