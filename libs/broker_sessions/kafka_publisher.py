@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from broker_sessions.outgoing import NotPublishedError, Outgoing
 
 _START_TIMEOUT_S = 10.0
-_SILENCE_S = 10.0
+_SILENCE_S = 5.0
 _LARGEST_REQUEST = 1024 * 1024
 _BATCH_BYTES = 256 * 1024
 _Producer: Any = aiokafka.AIOKafkaProducer  # its types are only partly known

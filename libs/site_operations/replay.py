@@ -41,7 +41,7 @@ from microgrid.circuit_capacity import ControllerHealth
 from microgrid.events import Event
 from microgrid.reporting import DUPLICATE, CapacityStep, Refused, Step
 from sensor_packet.packet import ClaimedIdentity, Measurand, Packet
-from sensor_packet.topics import KAFKA_BRIDGED_TOPIC_HEADER, kafka_claimed_identity, parse_mqtt_packet_topic
+from sensor_packet.topics import KAFKA_PACKET_TOPIC, kafka_claimed_identity, parse_mqtt_packet_topic
 from site_operations.ingest import (
     DEAD_LETTERED,
     ActionOutcome,
@@ -253,7 +253,8 @@ def packet_of(letter: DeadLetter) -> RawPacket:
     """The packet as its source handed it over, with what its topic or key said of the sender."""
     # A way that says nothing of the sender must not let it be anybody.
     by_topic = parse_mqtt_packet_topic(letter.topic) or _NOBODY
-    by_record = kafka_claimed_identity(letter.key, letter.headers.get(KAFKA_BRIDGED_TOPIC_HEADER))
+    # What a bridge brought bears the MQTT topic that it was published on.
+    by_record = kafka_claimed_identity(letter.key, None if letter.topic == KAFKA_PACKET_TOPIC else letter.topic)
     claimed = by_record if letter.source == "kafka" else by_topic
     return RawPacket(
         body=letter.body,

@@ -18,7 +18,6 @@ import msgspec
 from event_store.dead_letters import BODY_LIMIT, DeadLetter, dead_letter_id
 from event_store.store import EventStore
 from sensor_packet.timestamps import parse_timestamp
-from sensor_packet.topics import KAFKA_BRIDGED_TOPIC_HEADER
 from service_runtime.tracing import parse_traceparent
 
 _ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(\d{1,9})", re.ASCII)
@@ -43,7 +42,6 @@ def letter_of_record(key: bytes | None, body: bytes, headers: Mapping[str, str])
     if len(body) == length and dead_letter_id(source, topic, key, partition, offset, body) != found[1]:
         return None
     traceparent = headers.get("traceparent")
-    came_with = {"traceparent": traceparent, KAFKA_BRIDGED_TOPIC_HEADER: headers.get("ce_bridgedtopic")}
     trace = parse_traceparent(traceparent)
     return DeadLetter(
         dead_letter_id=found[1],
@@ -59,7 +57,7 @@ def letter_of_record(key: bytes | None, body: bytes, headers: Mapping[str, str])
         partition=partition,
         offset=offset,
         key=key,
-        headers={name: value for name, value in came_with.items() if value is not None},
+        headers={"traceparent": traceparent} if traceparent is not None else {},
         body=body,
         body_length=length,
         body_sha256=hashlib.sha256(body).hexdigest(),

@@ -21,7 +21,6 @@ from event_store.read import StoredEvent
 from microgrid.events import utc_text
 from sensor_packet.identifiers import is_identifier
 from sensor_packet.topics import (
-    KAFKA_BRIDGED_TOPIC_HEADER,
     KAFKA_DEAD_LETTER_TOPIC,
     KAFKA_DOMAIN_EVENT_TOPIC,
     mqtt_dead_letter_topic,
@@ -102,7 +101,6 @@ def _of_letter(letter: DeadLetter, broker: Broker) -> Outgoing:
         "origintopic": letter.topic,
         "receivedat": utc_text(letter.received_at),
         "bodylength": str(letter.body_length),
-        **_bridged_topic(letter),
         **_failed_actions(letter),
         **{name: str(value) for name, value in positions.items() if value is not None},
         **{name: value for name, value in identities.items() if value is not None and is_identifier(value)},
@@ -112,12 +110,6 @@ def _of_letter(letter: DeadLetter, broker: Broker) -> Outgoing:
     if broker == "kafka":
         return Outgoing(KAFKA_DEAD_LETTER_TOPIC, letter.body, headers, _BYTES, letter.key)
     return Outgoing(mqtt_dead_letter_topic(letter.reason_code), letter.body, headers, _BYTES)
-
-
-def _bridged_topic(letter: DeadLetter) -> dict[str, str]:
-    """What a replay from the topic must hold the packet to, as the worker did."""
-    topic = letter.headers.get(KAFKA_BRIDGED_TOPIC_HEADER) if letter.source == "kafka" else None
-    return {} if topic is None else {"bridgedtopic": topic}
 
 
 def _failed_actions(letter: DeadLetter) -> dict[str, str]:

@@ -152,15 +152,18 @@ class KafkaSource:
         headers = {name: value.decode("utf-8", "backslashreplace") for name, value in record.headers} if record.headers else {}
         trace = parse_traceparent(headers.get("traceparent")) if headers else None
         key = record.key
+        bridged_topic = headers.get(KAFKA_BRIDGED_TOPIC_HEADER)
+        # A bridge may forward a packet twice. It is known by where it was published, not by where it came to lie in Kafka.
+        is_bridged = bridged_topic is not None
         return RawPacket(
             body=record.value or b"",
             source=self.name,
-            topic=record.topic,
-            claimed=kafka_claimed_identity(key, headers.get(KAFKA_BRIDGED_TOPIC_HEADER)),
+            topic=record.topic if bridged_topic is None else bridged_topic,
+            claimed=kafka_claimed_identity(key, bridged_topic),
             received_at=received_at,
             key=key,
-            partition=record.partition,
-            offset=record.offset,
+            partition=None if is_bridged else record.partition,
+            offset=None if is_bridged else record.offset,
             headers=headers,
             trace_id=trace.trace_id if trace is not None else None,
         )

@@ -208,7 +208,7 @@ def _traits() -> Json:
         "detail": {"type": "string"},
         "attempts": {"type": "string", "description": "How often it failed, as a decimal number."},
         "origin": {"type": "string", "description": "By which way it came, such as mqtt or kafka."},
-        "origintopic": {"type": "string"},
+        "origintopic": {"type": "string", "description": "Of what a bridge brought to Kafka, the MQTT topic."},
         "receivedat": {"type": "string", "format": "date-time", "description": "When the packet came."},
         "bodylength": {
             "type": "string",
@@ -216,12 +216,11 @@ def _traits() -> Json:
         },
     }
     letter_where_known: Json = {
-        "originpartition": {"type": "string", "description": "Kafka only."},
-        "originoffset": {"type": "string", "description": "Kafka only."},
+        "originpartition": {"type": "string", "description": "Kafka only, and not of what a bridge brought there."},
+        "originoffset": {"type": "string", "description": "As originpartition."},
         "gatewayid": _IDENTIFIER,
         "deviceid": _IDENTIFIER,
         "depotid": _IDENTIFIER,
-        "bridgedtopic": {"type": "string", "description": "The MQTT topic that a bridge took the packet from."},
         "failedactions": {
             "type": "string",
             "description": "Where not the whole packet failed: pointer or pointer=ACTION of what did, separated by spaces.",
