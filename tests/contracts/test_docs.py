@@ -25,7 +25,7 @@ from sensor_packet.battery_mode import MODES
 from sensor_packet.catalogue import CATALOGUE
 from sensor_packet.decode import decode
 from sensor_packet.packet import ClaimedIdentity, Packet
-from service_runtime.metrics import IngestMetrics, RelayMetrics
+from service_runtime.metrics import BridgeMetrics, IngestMetrics, RelayMetrics
 from service_runtime.settings import Settings, variable
 from site_registry.site_file import SiteDocument, parse_site
 
@@ -249,6 +249,7 @@ def test_the_metrics_of_the_guide_are_those_that_the_processes_show() -> None:
     IngestMetrics(registry)
     ReadMetrics(registry)
     RelayMetrics(registry)
+    BridgeMetrics(registry)
     shown = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in registry.collect()}
     (rows,) = [rows for headings, rows in tables(ROOT / "docs/running.md") if headings[0] == "name"]
     assert {row[0].strip("`") for row in rows} == shown
