@@ -65,37 +65,33 @@ class SiteCache:
 
     async def depots_now(self, connection: Connection, depot_ids: Sequence[str], now: datetime) -> dict[str, DepotNow]:
         """Those of the depots that exist, each once; see `depot_now`."""
-        known = {depot_id: self._entries.get(depot_id) for depot_id in depot_ids}
-        floors = [entry.floor if entry else "0" for entry in known.values()]
-        looks: list[Any] = await connection.fetch(_LOOK, list(known), floors)
-        changed: list[str] = []
-        for look in looks:
-            entry = known[look["depot_id"]]
-            if entry is None or entry.changes != frozenset(look["changes"]) or abs(now - entry.seen_at) >= _KEPT_FOR:
-                changed.append(look["depot_id"])
-        sites = await load_sites(connection, changed) if changed else {}
+        # Others may look at the same entries meanwhile, so what is asked is compared with what was known when it was asked.
+        known = {depot_id: (entry, entry.floor, entry.changes) for depot_id in depot_ids if (entry := self._entries.get(depot_id))}
+        asked = list(dict.fromkeys(depot_ids))
+        floors = [known[depot_id][1] if depot_id in known else "0" for depot_id in asked]
+        looks: dict[str, Any] = {look["depot_id"]: look for look in await connection.fetch(_LOOK, asked, floors)}
+        stands: dict[str, _Entry] = {}
+        for depot_id, (entry, _, changes) in known.items():
+            if changes == frozenset(looks[depot_id]["changes"]) and abs(now - entry.seen_at) < _KEPT_FOR:
+                stands[depot_id] = entry
+        missing = [depot_id for depot_id in asked if depot_id not in stands]
+        sites = await load_sites(connection, missing) if missing else {}
         found: dict[str, DepotNow] = {}
-        for look in looks:
-            depot_id, changes = look["depot_id"], frozenset(look["changes"])
-            if depot_id in changed:
+        for depot_id, look in looks.items():
+            entry = stands.get(depot_id)
+            if entry is None:
                 self._entries.pop(depot_id, None)
                 site = sites.get(depot_id)
                 if site is None:
                     continue
-                entry = _Entry(site, plan_card(site, site.microgrid) if site.microgrid else None, look["floor"], changes, now)
-            else:
-                entry = known[depot_id]
-                if entry is None:
-                    continue
+                plan = plan_card(site, site.microgrid) if site.microgrid else None
+                entry = self._entries[depot_id] = _Entry(site, plan, look["floor"], frozenset(), now)
             entry.floor = look["floor"]
-            entry.changes = frozenset(change for change in changes if int(change.partition("/")[0]) >= int(entry.floor))
+            entry.changes = frozenset(change for change in look["changes"] if int(change.partition("/")[0]) >= int(entry.floor))
             entry.seen_at = now
-            self._keep(depot_id, entry)
+            if self._entries.get(depot_id) is entry:
+                self._entries.move_to_end(depot_id)
             found[depot_id] = DepotNow(entry.site, entry.plan, look["remediation_count"], look["dead_letter_count"])
-        return found
-
-    def _keep(self, depot_id: str, entry: _Entry) -> None:
-        self._entries[depot_id] = entry
-        self._entries.move_to_end(depot_id)
-        if len(self._entries) > _KEPT_DEPOTS:
+        while len(self._entries) > _KEPT_DEPOTS:
             self._entries.popitem(last=False)
+        return found

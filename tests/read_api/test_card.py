@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -84,6 +85,23 @@ async def test_a_changed_configuration_shows_in_the_very_next_card(pool: Pool, r
 
 
 @pytest.mark.usefixtures("site")
+async def test_a_changed_configuration_shows_also_while_others_read_the_same(pool: Pool, reader: Reader) -> None:
+    ended = asyncio.Event()
+
+    async def read_on() -> None:
+        while not ended.is_set():
+            await reader.get(CARD)
+
+    async with asyncio.TaskGroup() as others:
+        for _ in range(4):
+            others.create_task(read_on())
+        for number in range(15):
+            await run(pool, f"UPDATE depot SET name = 'Harbour {number}'")
+            assert (await reader.get(CARD))["depot_name"] == f"Harbour {number}"
+        ended.set()
+
+
+@pytest.mark.usefixtures("site")
 async def test_a_change_that_commits_late_is_not_missed(database_url: str, pool: Pool, reader: Reader) -> None:
     late = await owner(database_url)
     try:
@@ -109,6 +127,13 @@ async def test_power_sources_show_load_and_the_charge_that_routing_assigns(pool:
     assert battery["readings"]["soc_pct"]["rule"] == "CIRCUIT"
     assert (battery["readings"]["load_kw"]["freshness"], battery["freshness"]) == ("FRESH", "STALE")
     assert (solar["freshness"], solar["soc_pct"]) == ("NEVER_REPORTED", None)
+
+
+@pytest.mark.usefixtures("site")
+async def test_circuits_stand_by_id(pool: Pool, reader: Reader) -> None:
+    await put(pool, capacity("k-1", 100.0, T0), capacity("gc-2", 50.0, T0))
+    shown = (await reader.get(CARD))["circuits"]
+    assert [(one["circuit_id"], one["available_capacity_kw"]) for one in shown] == [("gc-1", None), ("gc-2", 50.0), ("k-1", 100.0)]
 
 
 @pytest.mark.usefixtures("site")
