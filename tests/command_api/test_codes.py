@@ -26,7 +26,10 @@ from service_runtime.access_tokens import AccessTokens, KeysUnavailable, same_is
 Row = tuple[int, str, str, Any]
 """Status, method, path and body of a request."""
 
+_NOWHERE = "01900000-0000-7000-8000-0000000000ff"
 SEEN_ELSEWHERE = {
+    "BODY_DROPPED": "tests/site_operations/test_replay.py::test_a_letter_whose_bytes_are_not_all_there_waits_as_before",
+    "BODY_TRUNCATED": "tests/site_operations/test_replay.py::test_a_letter_whose_bytes_are_not_all_there_waits_as_before",
     "NOT_STORABLE": "tests/site_operations/test_ingest.py::test_what_postgresql_refuses_is_alone_in_the_dead_letters",
     "SERVICE_UNAVAILABLE": "tests/operator_cli/test_front.py::test_an_api_that_is_away_is_told_as_such",
 }
@@ -87,6 +90,8 @@ REQUESTS: dict[str, Row] = {
     "INVALID_VALUE": (422, "POST", "/api/circuit", _circuit(name=1)),
     "MALFORMED_JSON": (422, "POST", "/api/circuit", b"{"),
     "MEASURAND_NOT_SUPPORTED": (422, "POST", "/api/sensor_action", {**_DER, "measurand": "SOC"}),
+    "CONTROLLER_BINDING_NOT_FOUND": (404, "DELETE", f"/api/controller-binding/{_NOWHERE}", None),
+    "REPLAY_JOB_NOT_FOUND": (404, "DELETE", f"/api/dead-letter/replay/{_NOWHERE}", None),
     "METHOD_NOT_ALLOWED": (405, "PUT", "/api/circuit/k", {}),
     "MICROGRID_NOT_FOUND": (404, "POST", "/api/depot/old/microgrid/resync", None),
     "MISSING_FIELD": (422, "POST", "/api/gateway", {"gateway_id": "new", "depot_id": "d"}),
@@ -203,6 +208,12 @@ async def _reused_key(pool: Pool, clock: Clock) -> httpx2.Response:
         return answered
 
 
+async def _changed_binding(pool: Pool, clock: Clock, **headers: str) -> httpx2.Response:
+    binding_id = await pool.fetchval("SELECT controller_binding_id::text FROM capability_control_point LIMIT 1")
+    async with _client(pool, clock, Access(None)) as caller:
+        return await caller.patch(f"/api/controller-binding/{binding_id}", json={"enabled": False}, headers=headers)
+
+
 async def _failing(_: Pool, clock: Clock) -> httpx2.Response:
     async with _client(cast("Pool", object()), clock, Access(None)) as caller:
         return await caller.post("/api/depot", json=depot("new"))
@@ -220,6 +231,8 @@ CIRCUMSTANCES: dict[str, tuple[int, Callable[[Pool, Clock], Awaitable[httpx2.Res
     "IDENTITY_MISMATCH": (422, _of_other_gateway),
     "IDENTITY_PROVIDER_UNAVAILABLE": (503, lambda pool, clock: _by_token(pool, clock, _no_keys)),
     "INTERNAL_ERROR": (500, _failing),
+    "PRECONDITION_REQUIRED": (428, _changed_binding),
+    "VERSION_CONFLICT": (412, lambda pool, clock: _changed_binding(pool, clock, **{"If-Match": '"99"'})),
     "TOKEN_EXPIRED": (401, lambda pool, clock: _by_token(pool, clock, keys_of(jwks()), exp=int(T0.timestamp()) - 60)),
     "TOKEN_INVALID": (401, lambda pool, clock: _by_token(pool, clock, keys_of(jwks()), iss="https://somebody.example")),
     "UNAUTHENTICATED": (401, _without_token),

@@ -87,6 +87,24 @@ def _job(stack: Stack) -> Request:
     return Request(ids={"job_id": made.json()["job_id"]})
 
 
+def _own_capability(stack: Stack) -> dict[str, Any]:
+    """The body of a disabled binding of a device of its own."""
+    made = stack.http.post("/api/device", json=_CREATIONS["device"](stack).body)
+    assert made.status_code == 201, made.text
+    der = {"capability": "DER", "measurand": "DER"}
+    return {"device_id": made.json()["device_id"], "enabled": False, "capabilities": [der]}
+
+
+def _binding(**body: Any) -> Callable[[Stack], Request]:
+    def make(stack: Stack) -> Request:
+        made = stack.http.post("/api/depot/depot-1/controller-binding", json=_own_capability(stack))
+        assert made.status_code == 201, made.text
+        version = {"If-Match": f'"{made.json()["version"]}"'}
+        return Request(ids={"controller_binding_id": made.json()["controller_binding_id"]}, body=body or None, headers=version)
+
+    return make
+
+
 GOOD: dict[str, Callable[[Stack], Request]] = {
     "GET /api/device/{device_id}/measurement/history": lambda _: Request(query={"measurand": "SOC"}),
     "GET /api/depot/{depot_id}/series": lambda _: Request(query={"measure": "load_kw,DER"}),
@@ -100,6 +118,11 @@ GOOD: dict[str, Callable[[Stack], Request]] = {
     **{f"POST /api/{kind}": make for kind, make in _CREATIONS.items()},
     **{f"PATCH /api/{kind}/{{{kind}_id}}": (lambda _, body=body: Request(body=body)) for kind, body in _CHANGES.items()},
     **{f"DELETE /api/{kind}/{{{kind}_id}}": _deletion(kind) for kind in _CREATIONS},
+    "POST /api/depot/{depot_id}/controller-binding": lambda stack: Request(body=_own_capability(stack)),
+    "GET /api/controller-binding/{controller_binding_id}": _binding(),
+    "PATCH /api/controller-binding/{controller_binding_id}": _binding(stale_after_s=60),
+    "DELETE /api/controller-binding/{controller_binding_id}": _binding(),
+    "POST /api/controller-binding/{controller_binding_id}/take-over": _binding(expected_device_id="ctrl-1"),
     "POST /api/dead-letter/replay": lambda _: Request(body={"reason_code": "NOTHING", "dry_run": True}),
     "GET /api/dead-letter/replay/{job_id}": _job,
     "DELETE /api/dead-letter/replay/{job_id}": _job,

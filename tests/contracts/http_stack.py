@@ -113,6 +113,8 @@ class Stack:
         self._put(_SPARE, {**spare, "circuits": [{"circuit_id": "spare-gc", "name": "Spare"}]})
         actions = self._get("/api/sensor_action", device_id="ctrl-1")["items"]
         self.ids["sensor_action_id"] = next(one["sensor_action_id"] for one in actions if one["measurand"] == "SOC")
+        bindings = self._get(f"/api/depot/{_DEPOT}/controller-binding")["items"]
+        self.ids["controller_binding_id"] = next(one["controller_binding_id"] for one in bindings if one["device_id"] == "ctrl-1")
         self.ids["microgrid_id"] = self._get(f"/api/depot/{_DEPOT}/microgrid")["microgrid_id"]
 
     def packet(self, packet_id: str, **changed: Any) -> dict[str, Any]:
