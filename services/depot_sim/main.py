@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,18 +17,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from depot_sim import demo
+import structlog
+
+from depot_sim.demo import Demo
 from depot_sim.diff import parting
 from depot_sim.evidence import CONFIRMED, EXPECTATIONS, PACKETS, PASSED, Run, find_run, list_runs
+from depot_sim.mqtt_sender import MqttSender
 from depot_sim.pacing import Pacing, read_pace
 from depot_sim.presets import preset_names, preset_site, preset_text, scenario_text
 from depot_sim.product import Product, ProductFault
 from depot_sim.run_command import Addresses, Refused, RunWish, look_at_depot, play, with_depot
+from depot_sim.runs_api import runs_app
 from depot_sim.scenario import Scenario, read_scenario
 from depot_sim.sending import PATIENCE_S
 from sensor_packet.timestamps import parse_timestamp
+from service_runtime.access import open_access
+from service_runtime.dev_key import DevKeyFault
+from service_runtime.health import ListenError, serve
 from service_runtime.logs import configure_logging
 from service_runtime.settings import Settings, load_settings
+
+log = structlog.get_logger("depot_sim")
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -38,8 +48,6 @@ class _UsageError(Exception):
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; gives the exit status."""
-    if not (sys.argv[1:] if arguments is None else arguments):
-        return demo.run()
     given = _parser().parse_args(arguments)
     try:
         status: int = given.command(given)
@@ -126,8 +134,7 @@ def _run(given: argparse.Namespace) -> int:
 
 async def _stoppable(wish: RunWish, addresses: Addresses, progress: Callable[[float, int], None]) -> Any:
     playing = asyncio.ensure_future(play(wish, addresses, _now, progress))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+    _stop_at_signals(playing.cancel)
     return await playing
 
 
@@ -153,6 +160,52 @@ def _site(given: argparse.Namespace) -> int:
         raise _UsageError(f"no preset is called {given.scenario!r}; there are {', '.join(preset_names())}")
     sys.stdout.write(preset_site(given.scenario))
     return DONE
+
+
+def _demo(given: argparse.Namespace) -> int:
+    settings = _settings()
+    addresses = _addresses(settings)
+    if addresses.mqtt_url is None:
+        raise _UsageError("no MQTT broker: give DEPOTGRID_MQTT_URL")
+    configure_logging("depotgrid-sim", level=settings.log_level, style=settings.log_format)
+
+    async def tell() -> None:
+        sender = MqttSender(addresses.mqtt_url or "", "depotgrid-demo-gateway", patience_s=math.inf)
+        demo = Demo(given.depot, Product(addresses.api_url, addresses.headers), sender, _now)
+        telling = asyncio.ensure_future(demo.run())
+        _stop_at_signals(telling.cancel)
+        try:
+            await telling
+        except asyncio.CancelledError:
+            log.info("the demo left", confirmed=demo.confirmed)
+
+    asyncio.run(tell())
+    return DONE
+
+
+def _serve(given: argparse.Namespace) -> int:
+    settings = _settings()
+    configure_logging("depotgrid-sim-runs", level=settings.log_level, style=settings.log_format)
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
+        _stop_at_signals(stop.set)
+        app = runs_app(given.runs, open_access(settings, _now))
+        async with serve(app, settings.http_host, settings.http_port) as port:
+            log.info("serving", address=f"http://{settings.http_host}:{port}/api/sim/run")
+            await stop.wait()
+
+    try:
+        asyncio.run(until_signal())
+    except (ListenError, DevKeyFault) as fault:
+        _complain(str(fault))
+        return FAILED
+    return DONE
+
+
+def _stop_at_signals(stop: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
 def _show_run(run: Run, *, as_json: bool) -> None:
@@ -295,4 +348,6 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--patience", type=float, default=PATIENCE_S)
     command("show", _show, "run")
     command("diff", _diff, "run", "other")
+    command("serve", _serve)
+    command("demo", _demo).add_argument("--depot", default="demo-depot")
     return parser

@@ -1,11 +1,12 @@
 """One address for the pages and both APIs on one machine: what reads goes to the read API, what changes to the command API.
 
-Under `/api/` every method but GET, HEAD and OPTIONS changes something; probes, metrics and signing in are the read API's; what else
-is looked at is a web page (`pages.py`). Bodies are passed on as they come, in both directions, so that streams stay streams; when
-either side hangs up, so does the other. An API that is away, being started again, is a 503 that says to try again.
+Under `/api/` every method but GET, HEAD and OPTIONS changes something; probes, metrics and signing in are the read API's; what
+else is looked at is a web page (`pages.py`); below `/api/sim/` are the simulator's runs. Bodies are passed on as they come, in
+both directions, so that streams stay streams; when either side hangs up, so does the other. An API that is away, being started
+again, is a 503 that says to try again.
 
-`python -m operator_cli.front PORT READ_PORT COMMAND_PORT PAGES_FOLDER SIGN_IN_CONFIG` is a process of `depotgrid up`; elsewhere a
-proxy does this (`deploy/nginx.conf`).
+`python -m operator_cli.front PORT READ_PORT COMMAND_PORT PAGES_FOLDER SIGN_IN_CONFIG RUNS_PORT` is a process of `depotgrid up`;
+elsewhere a proxy does this (`deploy/nginx.conf`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from service_runtime.health import ListenError, serve
 from service_runtime.problem import MEDIA_TYPE, Problem
 
 _HOST = "127.0.0.1"
+_RUNS = "/api/sim/"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # Of one connection and not of the message (RFC 9110, section 7.6.1); who sends them on breaks the framing.
 _OF_A_CONNECTION = frozenset(
@@ -41,11 +43,14 @@ _KEPT_OPEN = 100
 class Front:
     """An ASGI application that serves the pages, if there are any, and passes the other requests on."""
 
-    def __init__(self, http: httpx2.AsyncClient, read_url: str, command_url: str, pages: Pages | None = None) -> None:
+    def __init__(
+        self, http: httpx2.AsyncClient, read_url: str, command_url: str, pages: Pages | None = None, runs_url: str | None = None
+    ) -> None:
         self._http = http
         self._read_url = read_url
         self._command_url = command_url
         self._pages = pages
+        self._runs_url = runs_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,6 +64,8 @@ class Front:
 
     def url_for(self, method: str, path: str) -> str:
         """The API that a request is for."""
+        if self._runs_url is not None and path.startswith(_RUNS):
+            return self._runs_url
         return self._command_url if method not in _READING and path.startswith("/api/") else self._read_url
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,9 +146,11 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-def front_app(http: httpx2.AsyncClient, read_url: str, command_url: str, pages: Pages | None = None) -> ASGIApp:
-    """The application, on a client, the addresses of both APIs, and the pages."""
-    return Front(http, read_url, command_url, pages)
+def front_app(
+    http: httpx2.AsyncClient, read_url: str, command_url: str, pages: Pages | None = None, runs_url: str | None = None
+) -> ASGIApp:
+    """The application, on a client, the addresses of both APIs, the pages, and the address of the simulator's runs."""
+    return Front(http, read_url, command_url, pages, runs_url)
 
 
 def open_client() -> httpx2.AsyncClient:
@@ -156,7 +165,7 @@ def open_client() -> httpx2.AsyncClient:
     return client
 
 
-async def _run(port: int, read_port: int, command_port: int, pages: Pages) -> None:
+async def _run(port: int, read_port: int, command_port: int, runs_port: int, pages: Pages) -> None:
     stop = asyncio.Event()
 
     def signalled() -> None:
@@ -167,7 +176,8 @@ async def _run(port: int, read_port: int, command_port: int, pages: Pages) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled)
     async with open_client() as http:
-        app = front_app(http, f"http://{_HOST}:{read_port}", f"http://{_HOST}:{command_port}", pages)
+        read_url, command_url, runs_url = (f"http://{_HOST}:{one}" for one in (read_port, command_port, runs_port))
+        app = front_app(http, read_url, command_url, pages, runs_url)
         async with serve(app, _HOST, port):
             await stop.wait()
 
@@ -178,7 +188,7 @@ def run() -> int:
     pages = Pages(Path(sys.argv[4]), msgspec.json.decode(sys.argv[5], type=SignInConfig))
     try:
         with suppress(asyncio.CancelledError):
-            uvloop.run(_run(port, read_port, command_port, pages))
+            uvloop.run(_run(port, read_port, command_port, int(sys.argv[6]), pages))
     except ListenError as fault:
         sys.stderr.write(f"depotgrid front: {fault}\n")
         return 1

@@ -86,6 +86,12 @@ def diff(run: RunName, other: RunName, /, *, data_dir: DataDir = DEFAULT_DATA_DI
     _become("diff", data_dir, run, other, as_json=as_json)
 
 
+@app.command
+def serve(*, data_dir: DataDir = DEFAULT_DATA_DIR) -> NoReturn:
+    """Show the runs of a data folder over HTTP, until Ctrl-C; `depotgrid up` does so by itself."""
+    _become("serve", data_dir)
+
+
 def _become(
     command: str,
     data_dir: Path,

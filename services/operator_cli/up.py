@@ -27,9 +27,10 @@ from operator_cli.embedded_postgres import EmbeddedPostgres
 from operator_cli.embedded_process import ServiceFailedError, free_port, port_is_free
 from operator_cli.pages import SignInConfig
 from operator_cli.places import RUN_FILE, CommandFault, RunFile, dev_key_file, pages_folder, write_run_file
+from operator_cli.sim_commands import RUNS
 from operator_cli.site_commands import new_id, now
 from operator_cli.supervised import SupervisedService
-from service_runtime.dev_key import DEV_CLIENT
+from service_runtime.dev_key import DEV_CLIENT, DEV_PATH, DevGrant, access_token, load_dev_key
 from service_runtime.settings import Settings
 from site_operations.migrate import migrate
 from site_operations.site_transfer import export_from, import_into
@@ -41,6 +42,8 @@ _PORT_PATIENCE_S = 1.0
 _READY_S = 30.0
 _WATCH_S = 1.0
 _DEMO = "demo-depot.yaml"
+_DEMO_DEPOT = "demo-depot"
+_DEMO_TOKEN_S = 366 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class Stack:
         read_port, command_port = free_port(), free_port()
         self._service("read-api", ["read_api"], environment, read_port)
         self._service("command-api", ["command_api"], environment, command_port)
+        runs_port = free_port()
+        self._service("sim-runs", ["depot_sim", "serve", "--runs", str(self._options.data_dir / RUNS)], environment, runs_port)
         front = [
             "operator_cli.front",
             str(port),
@@ -123,10 +128,11 @@ class Stack:
             str(command_port),
             str(pages_folder(settings)),
             _sign_in(settings),
+            str(runs_port),
         ]
         self._service("front", front, environment, port)
         if demo:
-            self._service("gateway", ["depot_sim"], environment, None)
+            self._service("gateway", ["depot_sim", "demo", "--depot", _DEMO_DEPOT], self._as_viewer(environment, api_url), None)
         running = [service.start() for service in self._services]
         await _all_unless_one_ends([service.wait_ready(_READY_S) for service in self._services], running)
         write_run_file(
@@ -171,6 +177,16 @@ class Stack:
         if settings.kafka_bootstrap_servers is not None:
             given["KAFKA_BOOTSTRAP_SERVERS"] = settings.kafka_bootstrap_servers
         return {**os.environ, **{f"DEPOTGRID_{name}": value for name, value in given.items()}, "PYTHONUNBUFFERED": "1"}
+
+    def _as_viewer(self, environment: Mapping[str, str], api_url: str) -> Mapping[str, str]:
+        """The same with a token to read with, where those of the local issuer are checked; elsewhere a person gives one."""
+        settings = self._options.settings
+        if settings.auth != "dev" or settings.api_token is not None:
+            return environment
+        key = load_dev_key(dev_key_file(settings, self._options.data_dir))
+        grant = DevGrant("demo@up", "viewer", [_DEMO_DEPOT], None)
+        token = access_token(key, f"{api_url}{DEV_PATH}", grant, now_s=int(now().timestamp()), ttl_s=_DEMO_TOKEN_S)
+        return {**environment, "DEPOTGRID_API_TOKEN": token}
 
     def _service(self, name: str, module: list[str], environment: Mapping[str, str], port: int | None) -> None:
         own = {**environment, "DEPOTGRID_HTTP_PORT": str(port)} if port is not None else environment

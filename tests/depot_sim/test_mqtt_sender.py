@@ -33,7 +33,11 @@ async def _listening(port: int, topic: str, client_id: str) -> AsyncGenerator[li
         return 0
 
     listener.on_message = take
-    listener.on_subscribe = lambda *_: subscribed.set()
+
+    def note(*_: object) -> None:
+        subscribed.set()
+
+    listener.on_subscribe = note
     await listener.connect("127.0.0.1", port)
     listener.subscribe(topic, qos=1)
     async with asyncio.timeout(20):

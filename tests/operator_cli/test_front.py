@@ -72,9 +72,10 @@ class _Running:
 async def front() -> AsyncIterator[_Running]:
     read, command = _Api("read"), _Api("command")
     async with contextlib.AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(serve(api.app, "127.0.0.1", 0)) for api in (read, command)]
+        ports = [await stack.enter_async_context(serve(api.app, "127.0.0.1", 0)) for api in (read, command, _Api("runs"))]
         http = await stack.enter_async_context(open_client())
-        app = front_app(http, *(f"http://127.0.0.1:{port}" for port in ports))
+        read_url, command_url, runs_url = (f"http://127.0.0.1:{port}" for port in ports)
+        app = front_app(http, read_url, command_url, None, runs_url)
         port = await stack.enter_async_context(serve(app, "127.0.0.1", 0))
         yield _Running(f"http://127.0.0.1:{port}", read, command)
 
@@ -90,6 +91,7 @@ async def front() -> AsyncIterator[_Running]:
         ("DELETE", "/api/depot/d", "command"),
         ("POST", "/auth/dev/sign-in", "read"),
         ("GET", "/readyz", "read"),
+        ("GET", "/api/sim/run", "runs"),
         ("GET", "/", "read"),
     ],
 )
