@@ -48,6 +48,11 @@ _Uuid = Annotated[str, Field(pattern=_UUID)]
 _Wanted = TypeVar("_Wanted", bound="LettersWanted")
 
 
+def _whole(number: object) -> object:
+    # JSON has one kind of number, so that 5.0 is a whole one.
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 class LettersWanted(BaseModel):
     """Which pending letters; all where nothing is said. Times are of the last failure."""
 
@@ -73,7 +78,7 @@ class LettersWanted(BaseModel):
 class ReplayWanted(LettersWanted):
     """Which letters to replay, and how."""
 
-    limit: int | None = Field(None, ge=1, le=1_000_000, description="at most so many")
+    limit: Annotated[int, BeforeValidator(_whole)] | None = Field(None, ge=1, le=1_000_000, description="at most so many")
     rate_per_s: float | None = Field(None, ge=0.1, le=10_000, allow_inf_nan=False, description="at most so many per second")
     dry_run: bool = Field(default=False, description="only tell what would happen")
 
