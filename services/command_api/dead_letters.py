@@ -78,7 +78,7 @@ class LettersWanted(BaseModel):
 class ReplayWanted(LettersWanted):
     """Which letters to replay, and how."""
 
-    limit: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1_000_000)] | None = Field(None, description="at most so many")
+    limit: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)] | None = Field(None, description="at most so many")
     rate_per_s: float | None = Field(None, ge=0.1, le=10_000, allow_inf_nan=False, description="at most so many per second")
     dry_run: bool = Field(default=False, description="only tell what would happen")
 
