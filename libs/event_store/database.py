@@ -82,12 +82,14 @@ def restored_elsewhere(newest: str) -> str:
     )
 
 
-async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_size: int = 8) -> Pool:
+async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_size: int = 8, leaves_nothing: bool = False) -> Pool:
     """Connect as the service's role; raises `DatabaseFault` if that is not possible.
 
-    `jsonb` comes and goes as Python values; the session's time zone is UTC.
+    `jsonb` comes and goes as Python values; the session's time zone is UTC. `leaves_nothing` is the promise that nobody leaves
+    anything in a session (a setting, a lock beyond its transaction, LISTEN): then a connection goes back to the pool without the
+    statement that would clear it, which is a round trip for every use.
     """
-    pool = await _open_pool(url, application_name, min_size, max_size)
+    pool = await _open_pool(url, application_name, min_size, max_size, leaves_nothing=leaves_nothing)
     # The role belongs to the whole server, so it says nothing of this database's tables.
     if await pool.fetchval("SELECT to_regclass('event_store')") is None:
         pool.terminate()
@@ -98,7 +100,7 @@ async def open_pool(url: str, application_name: str, *, min_size: int = 1, max_s
     return pool
 
 
-async def _open_pool(url: str, application_name: str, min_size: int, max_size: int) -> Pool:
+async def _open_pool(url: str, application_name: str, min_size: int, max_size: int, *, leaves_nothing: bool) -> Pool:
     try:
         return await asyncpg.create_pool(
             url,
@@ -107,6 +109,7 @@ async def _open_pool(url: str, application_name: str, min_size: int, max_size: i
             timeout=5,
             command_timeout=60,
             init=prepare_connection,
+            reset=_leave_as_it_is if leaves_nothing else None,
             server_settings={
                 "application_name": application_name,
                 "role": SERVICE_ROLE,
@@ -142,6 +145,10 @@ async def prepare_connection(connection: Connection) -> None:
     """Let `jsonb` and `json` be Python values on this connection."""
     for name in ("jsonb", "json"):
         await connection.set_type_codec(name, encoder=_to_json, decoder=msgspec.json.decode, schema="pg_catalog", format="text")
+
+
+async def _leave_as_it_is(_: Connection) -> None:
+    """What is done to a connection that goes back to its pool, beyond ending an open transaction."""
 
 
 def in_utc(moment: datetime) -> datetime:

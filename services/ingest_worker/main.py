@@ -294,7 +294,7 @@ def _now() -> datetime:
 
 async def _run(settings: Settings) -> int:
     registry = CollectorRegistry()
-    pool = await open_pool(settings.database_url or "", "depotgrid-ingest")
+    pool = await open_pool(settings.database_url or "", "depotgrid-ingest", leaves_nothing=True)
     try:
         worker = Worker(settings, pool, IngestMetrics(registry))
         async with serve(health_app(registry, worker.readiness), settings.http_host, settings.http_port) as port:

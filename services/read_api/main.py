@@ -56,7 +56,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         local_issuer = dev_issuer_routes(load_dev_key(settings.dev_key_file), now) if settings.auth == "dev" else ()
     except DevKeyFault as fault:
         raise StartFault(str(fault)) from fault
-    pool = await open_pool(settings.database_url, SERVICE, min_size=2, max_size=_CONNECTIONS)
+    pool = await open_pool(settings.database_url, SERVICE, min_size=2, max_size=_CONNECTIONS, leaves_nothing=True)
     try:
         access.announce()
         api = create_app(pool, now, flags, access, more_routes=local_issuer, stale_after_default_s=settings.stale_after_default_s)
