@@ -1,10 +1,10 @@
 # `make` alone lists the targets. Everything here also works without make: the recipes are one line each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak up migrate contracts format faults lock
+.PHONY: help demo test check bench soak up migrate contracts format faults lock screenshots
 PYTHON := .venv/bin/python
 
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## set up, then run an example site with simulated gateways; Ctrl-C ends all of it
 	@deploy/dev/setup demo
@@ -50,6 +50,10 @@ contracts: ## write anew what is generated from the code
 	$(PYTHON) -m read_api.openapi contracts/openapi.read.json
 	$(PYTHON) -m command_api.openapi contracts/openapi.command.json
 	$(PYTHON) -m tests.contracts.http_promises
+
+screenshots: ## pictures of the web pages for the guides, into docs/images
+	@deploy/dev/setup test
+	@exec $(PYTHON) -m tests.browser.screenshots
 
 format: ## format the code and sort its imports
 	@deploy/dev/setup python

@@ -23,8 +23,8 @@ from operator_cli.embedded_process import free_port
 pytestmark = pytest.mark.services
 
 _HERE = Path(__file__).parent
-_ROOT = _HERE.parents[1]
-_NODE = _ROOT / "deploy" / "dev" / "node"
+ROOT = _HERE.parents[1]
+NODE = ROOT / "deploy" / "dev" / "node"
 _PATIENCE_S = 60.0
 _FILE_S = 300.0
 _FLAGS = "new-microgrid-fields-load-chart: {default: true, depots: {web-flag-off: false}}\n"
@@ -85,7 +85,8 @@ def guarded_stack(_run_folder: Path) -> Iterator[_Stack]:
         yield stack
 
 
-def _chromium() -> str:
+def chromium() -> str:
+    """The Chromium of this machine."""
     found = [shutil.which(name) for name in ("chromium", "chromium-browser")]
     known = [path for path in (*found, *_MAC) if path is not None and Path(path).exists()]
     assert known, "there is no Chromium; deploy/dev/setup test installs it"
@@ -105,13 +106,13 @@ def _pass_in_chromium(module: str, stack: _Stack, token: str | None = None) -> N
                 "token": token,
             }
         ),
-        "CHROMIUM": _chromium(),
+        "CHROMIUM": chromium(),
         "PROFILE": str(stack.folder),
     }
     ran = subprocess.run(
-        [_NODE, "--test", "--test-reporter=spec", _HERE / module],
+        [NODE, "--test", "--test-reporter=spec", _HERE / module],
         env=environment,
-        cwd=_ROOT,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -121,8 +122,10 @@ def _pass_in_chromium(module: str, stack: _Stack, token: str | None = None) -> N
     assert ran.returncode == 0, ran.stdout
 
 
-_SIGN_IN = "sign_in.mjs"
-_PAGES = sorted(path.name for path in _HERE.glob("*.mjs") if "useChromium()" in path.read_text() and path.name != _SIGN_IN)
+_SIGN_IN, _PICTURES = "sign_in.mjs", "screenshots.mjs"
+_PAGES = sorted(
+    path.name for path in _HERE.glob("*.mjs") if "useChromium()" in path.read_text() and path.name not in (_SIGN_IN, _PICTURES)
+)
 
 
 @pytest.mark.parametrize("module", _PAGES)

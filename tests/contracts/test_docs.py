@@ -31,7 +31,10 @@ from site_registry.site_file import SiteDocument, parse_site
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
-    path for folder in ("libs", "services") for path in (ROOT / folder).rglob("*.py") if "migrations" not in path.parts
+    path
+    for folder in ("libs", "services")
+    for path in (ROOT / folder).rglob("*.py")
+    if not {"migrations", "node_modules"}.intersection(path.parts)
 )
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 GUIDES = sorted((ROOT / "docs").glob("*.md"))

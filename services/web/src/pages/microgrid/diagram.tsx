@@ -7,8 +7,10 @@ import { words } from "../../words.ts";
 import { factsOf, nameOf } from "./facts.ts";
 import { placed, type StructureNode } from "./structure.ts";
 
-const COLUMN_PX = 190;
-const ROW_PX = 120;
+const COLUMN_PX = 215;
+const DEPTH_PX = 110;
+const ROW_PX = 62;
+const INDENT_PX = 18;
 type Box = Node<{ of: StructureNode }, "box">;
 
 function BoxOf({ data }: NodeProps<Box>) {
@@ -29,10 +31,10 @@ export default function Diagram({ roots }: { roots: StructureNode[] }) {
   const colorMode = useComputedColorScheme("light", { getInitialValueInEffect: false });
   const { nodes, edges } = useMemo(() => {
     const all = placed(roots);
-    const nodes: Box[] = all.map(({ node, column, depth }) => ({
+    const nodes: Box[] = all.map(({ node, column, depth, row, indent }) => ({
       id: node.key,
       type: "box",
-      position: { x: column * COLUMN_PX, y: depth * ROW_PX },
+      position: { x: column * COLUMN_PX + indent * INDENT_PX, y: depth * DEPTH_PX + row * ROW_PX },
       data: { of: node },
       ariaLabel: [nameOf(node), factsOf(node)].filter(Boolean).join(", "),
     }));

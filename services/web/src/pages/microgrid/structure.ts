@@ -1,8 +1,9 @@
 /**
  * A depot's structure as one kind of node, from grid connections down, for a tree and for a diagram alike.
  *
- * The layout is a tidy tree: leaves stand side by side in their order, one column each, and what is above stands in the middle of what is
- * below it. Rows are depths. So nothing overlaps, and the same structure always looks the same.
+ * The layout: grid connections and circuits stand side by side, each in the middle over what is below it, a depth lower each. What ends
+ * there (power sources, charge points with their connectors) is stacked in one column under its circuit, before the circuits below that,
+ * and indented by level. So nothing overlaps, a site of many bays stays narrow, and the same structure always looks the same.
  */
 import type { Read } from "../../api/client.ts";
 
@@ -87,19 +88,33 @@ export function trees(of: Read["Structure"]): StructureNode[] {
   ];
 }
 
-export type Placed = { node: StructureNode; parent: string | null; column: number; depth: number };
+export type Placed = { node: StructureNode; parent: string | null; column: number; depth: number; row: number; indent: number };
 
-/** Where each node stands, in columns and depths. */
+const isBranch = (node: StructureNode) => node.kind !== "charge_point" && node.kind !== "connector" && node.kind !== "power_source";
+
+/** Where each node stands. */
 export function placed(roots: readonly StructureNode[]): Placed[] {
   const all: Placed[] = [];
   let nextColumn = 0;
-  function place(node: StructureNode, parent: string | null, depth: number): number {
-    const own: Placed = { node, parent, column: 0, depth };
+
+  function stack(node: StructureNode, parent: string, at: Omit<Placed, "node" | "parent">): number {
+    all.push({ node, parent, ...at });
+    return node.children.reduce((row, child) => stack(child, node.key, { ...at, row, indent: at.indent + 1 }), at.row + 1);
+  }
+
+  function branch(node: StructureNode, parent: string | null, depth: number): number {
+    const own: Placed = { node, parent, column: 0, depth, row: 0, indent: 0 };
     all.push(own);
-    const columns = node.children.map((child) => place(child, node.key, depth + 1));
-    own.column = columns.length ? ((columns[0] as number) + (columns.at(-1) as number)) / 2 : nextColumn++;
+    const columns: number[] = [];
+    const stacked = node.children.filter((one) => !isBranch(one));
+    const branches = node.children.filter(isBranch);
+    if (stacked.length || !branches.length) columns.push(nextColumn++);
+    stacked.reduce((row, one) => stack(one, node.key, { column: columns[0] as number, depth: depth + 1, row, indent: 0 }), 0);
+    columns.push(...branches.map((one) => branch(one, node.key, depth + 1)));
+    own.column = ((columns[0] as number) + (columns.at(-1) as number)) / 2;
     return own.column;
   }
-  for (const root of roots) place(root, null, 0);
+
+  for (const root of roots) branch(root, null, 0);
   return all;
 }
