@@ -101,7 +101,8 @@ class _Planner:
             (binding.device_id, feed.capability, binding.node_id): _Claim(
                 feed.measurand,
                 binding.enabled,
-                binding.stale_after_s,
+                # Who makes the depot be the document means its defaults; else what is not named stays.
+                DEFAULT_STALE_AFTER_S if self.prune and binding.stale_after_s is None else binding.stale_after_s,
                 pointer_to("controller_bindings", index, "capabilities", number),
             )
             for index, binding in enumerate(document.controller_bindings)

@@ -25,7 +25,6 @@ from jsonschema.validators import extend  # pyright: ignore[reportUnknownVariabl
 
 from microgrid.site_model import (
     CAPABILITIES,
-    DEFAULT_STALE_AFTER_S,
     UPDATE_MICROGRID_STATE,
     ChargePoint,
     Circuit,
@@ -60,13 +59,13 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class BindingEntry:
-    """A controller binding as a site file has it; `node_id` None is the whole site."""
+    """A controller binding as a site file has it; `node_id` None is the whole site, `stale_after_s` None what it was."""
 
     device_id: str
     capabilities: tuple[Feed, ...]
     node_id: str | None = None
     enabled: bool = True
-    stale_after_s: float = DEFAULT_STALE_AFTER_S
+    stale_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +288,7 @@ def _typed_binding(row: dict[str, Any]) -> BindingEntry:
         tuple(Feed(feed["capability"], feed["measurand"]) for feed in row["capabilities"]),
         row.get("node_id"),
         row.get("enabled", True),
-        float(row.get("stale_after_s", DEFAULT_STALE_AFTER_S)),
+        _number(row.get("stale_after_s")),
     )
 
 

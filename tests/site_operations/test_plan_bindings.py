@@ -171,6 +171,20 @@ def test_a_binding_takes_the_place_of_what_the_profile_gives_for_its_capability(
     assert _points(plan.site)["v", "PEAK_SHAVING"] == ("PEAK_SHAVING", True, 120.0)
 
 
+@pytest.mark.parametrize(
+    ("named", "prune", "expected"), [({}, False, 120.0), ({}, True, 300.0), ({"stale_after_s": 60}, False, 60.0)]
+)
+def test_what_a_binding_leaves_out_stays_unless_the_document_is_to_be_the_depot(
+    named: dict[str, Any], prune: bool, expected: float
+) -> None:
+    feeds = [{"capability": "PEAK_SHAVING", "measurand": "PEAK_SHAVING"}]
+    first = {"device_id": "v", "stale_after_s": 120, "capabilities": feeds}
+    before = _applied(_document([_CONTROLLER], controller_bindings=[first])).site
+    again = {"device_id": "v", "capabilities": feeds, **named}
+    after = _applied(_document([_CONTROLLER], controller_bindings=[again]), before, prune=prune).site
+    assert _points(after)["v", "PEAK_SHAVING"] == ("PEAK_SHAVING", True, expected)
+
+
 def test_a_binding_added_later_changes_the_generated_action_and_keeps_its_id() -> None:
     before = _applied(_document([_CONTROLLER])).site
     feeds = [{"capability": "PEAK_SHAVING", "measurand": "PEAK_SHAVING"}]

@@ -273,7 +273,7 @@ def test_fields_left_out_get_their_defaults() -> None:
     assert isinstance(parsed, SiteDocument)
     assert parsed.devices[0].enabled
     assert (parsed.circuits[0].position, parsed.circuits[0].rating_kw) == (0, None)
-    assert (parsed.controller_bindings[0].enabled, parsed.controller_bindings[0].stale_after_s) == (True, 300.0)
+    assert (parsed.controller_bindings[0].enabled, parsed.controller_bindings[0].stale_after_s) == (True, None)
 
 
 def test_export_leaves_out_what_the_profile_gives_and_what_a_binding_brings_along() -> None:
