@@ -22,14 +22,15 @@ import structlog
 from depot_sim.demo import Demo
 from depot_sim.diff import parting
 from depot_sim.evidence import CONFIRMED, EXPECTATIONS, PACKETS, PASSED, Run, find_run, list_runs
+from depot_sim.fleet import LANES, FleetResult, FleetWish, drive, make_depots
 from depot_sim.mqtt_sender import MqttSender
 from depot_sim.pacing import Pacing, read_pace
 from depot_sim.presets import preset_names, preset_site, preset_text, scenario_text
 from depot_sim.product import Product, ProductFault
-from depot_sim.run_command import Addresses, Refused, RunWish, look_at_depot, play, with_depot
+from depot_sim.run_command import Addresses, Refused, RunWish, look_at_depot, open_sender, play, with_depot
 from depot_sim.runs_api import runs_app
 from depot_sim.scenario import Scenario, read_scenario
-from depot_sim.sending import PATIENCE_S
+from depot_sim.sending import PATIENCE_S, UndeliveredError
 from sensor_packet.timestamps import parse_timestamp
 from service_runtime.access import open_access
 from service_runtime.dev_key import DevKeyFault
@@ -40,6 +41,7 @@ from service_runtime.settings import Settings, load_settings
 log = structlog.get_logger("depot_sim")
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
+_FOLLOWED_S = 1.0
 
 
 class _UsageError(Exception):
@@ -115,10 +117,7 @@ def _run(given: argparse.Namespace) -> int:
         raise _UsageError(f"--epoch {given.epoch}: give a time with an offset, such as 2026-11-20T21:00:00Z")
     settings = _settings()
     addresses = _addresses(settings)
-    if given.via == "mqtt" and addresses.mqtt_url is None:
-        raise _UsageError("no MQTT broker: give DEPOTGRID_MQTT_URL or start `depotgrid up`")
-    if given.via == "kafka" and addresses.kafka is None:
-        raise _UsageError("no Kafka: give DEPOTGRID_KAFKA_BOOTSTRAP_SERVERS or start `depotgrid up --kafka …`")
+    _need_broker(given.via, addresses)
     configure_logging("depotgrid-sim", level=settings.log_level, style=settings.log_format)
     seed = scenario.seed if given.seed is None else given.seed
     wish = RunWish(scenario, given.via, pace, seed, epoch, given.runs, given.patience)
@@ -181,6 +180,64 @@ def _demo(given: argparse.Namespace) -> int:
 
     asyncio.run(tell())
     return DONE
+
+
+def _fleet(given: argparse.Namespace) -> int:
+    settings = _settings()
+    addresses = _addresses(settings)
+    _need_broker(given.via, addresses)
+    configure_logging("depotgrid-sim", level=settings.log_level, style=settings.log_format)
+    wish = FleetWish(given.depots, given.rate, given.seconds, given.prefix)
+
+    async def drive_it() -> FleetResult:
+        made = await make_depots(wish, addresses.api_url, addresses.headers, _counted("depots made"))
+        if made:
+            # A worker follows a change within a second; what comes before would be of an unknown device.
+            await asyncio.sleep(_FOLLOWED_S)
+        senders = [open_sender(given.via, addresses, PATIENCE_S) for _ in range(min(LANES, wish.depots))]
+        try:
+            return await drive(wish, senders, _now, _rate_shown())
+        finally:
+            await asyncio.gather(*(sender.close() for sender in senders))
+
+    try:
+        result = asyncio.run(drive_it())
+    except UndeliveredError as fault:
+        _complain(str(fault))
+        return FAILED
+    if given.json:
+        told = {name: getattr(result, name) for name in ("asked_per_s", "confirmed_per_s", "deviation", "held", "took_s", "waited")}
+        _say(json.dumps({**told, "confirmed": result.confirmed, "by_second": result.by_second}, indent=2))
+    else:
+        _say(result.told())
+    return DONE if result.held else FAILED
+
+
+def _counted(what: str) -> Callable[[int, int], None]:
+    def show(done: int, of: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{done} of {of} {what}" + ("\n" if done == of else ""))
+
+    return show
+
+
+def _rate_shown() -> Callable[[float, int], None]:
+    shown = 0
+
+    def show(elapsed_s: float, confirmed: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and int(elapsed_s) > shown:
+            shown = int(elapsed_s)
+            sys.stderr.write(f"{shown:4d} s: {confirmed} confirmed, {confirmed / elapsed_s:.0f}/s\n")
+
+    return show
+
+
+def _need_broker(via: str, addresses: Addresses) -> None:
+    if via == "mqtt" and addresses.mqtt_url is None:
+        raise _UsageError("no MQTT broker: give DEPOTGRID_MQTT_URL or start `depotgrid up`")
+    if via == "kafka" and addresses.kafka is None:
+        raise _UsageError("no Kafka: give DEPOTGRID_KAFKA_BOOTSTRAP_SERVERS or start `depotgrid up --kafka …`")
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -348,6 +405,12 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--patience", type=float, default=PATIENCE_S)
     command("show", _show, "run")
     command("diff", _diff, "run", "other")
+    fleet = command("fleet", _fleet)
+    fleet.add_argument("--depots", type=int, default=1000)
+    fleet.add_argument("--rate", type=float, default=5000.0)
+    fleet.add_argument("--seconds", type=float, default=30.0)
+    fleet.add_argument("--prefix", default="fleet")
+    fleet.add_argument("--via", choices=("mqtt", "kafka", "http"), default="mqtt")
     command("serve", _serve)
     command("demo", _demo).add_argument("--depot", default="demo-depot")
     return parser

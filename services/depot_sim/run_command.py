@@ -95,7 +95,7 @@ async def play(
         card = await product.card(depot.depot_id)
         if card is None:
             return Refused((f"depot {depot.depot_id} has no microgrid",))
-        sender = _sender(wish, addresses)
+        sender = open_sender(wish.via, addresses, wish.patience_s)
         epoch = wish.epoch or now()
         identity = RunIdentity(wish.scenario.name, depot.depot_id, wish.seed, epoch)
         pacing = Pacing(wish.scenario, wish.pace)
@@ -134,13 +134,14 @@ async def play(
         await product.close()
 
 
-def _sender(wish: RunWish, addresses: Addresses) -> AnySender:
+def open_sender(via: str, addresses: Addresses, patience_s: float) -> AnySender:
+    """A way of sending: `mqtt`, `kafka` or `http`; nothing is connected before the first packet."""
     client_id = f"depotgrid-sim-{secrets.token_hex(4)}"
-    if wish.via == "mqtt":
-        return MqttSender(addresses.mqtt_url or "", client_id, patience_s=wish.patience_s)
-    if wish.via == "kafka":
-        return KafkaSender(addresses.kafka or "", client_id, patience_s=wish.patience_s)
-    return HttpSender(addresses.api_url, addresses.headers, patience_s=wish.patience_s)
+    if via == "mqtt":
+        return MqttSender(addresses.mqtt_url or "", client_id, patience_s=patience_s)
+    if via == "kafka":
+        return KafkaSender(addresses.kafka or "", client_id, patience_s=patience_s)
+    return HttpSender(addresses.api_url, addresses.headers, patience_s=patience_s)
 
 
 def _evidence(
@@ -165,4 +166,4 @@ def _evidence(
     )
 
 
-__all__ = ["Addresses", "Ended", "ProductFault", "Refused", "RunWish", "look_at_depot", "play", "with_depot"]
+__all__ = ["Addresses", "Ended", "ProductFault", "Refused", "RunWish", "look_at_depot", "open_sender", "play", "with_depot"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from operator_cli.places import DEFAULT_DATA_DIR, ApiUrl, AsJson, DataDir, read_run_file, settings_or_fault
 
@@ -84,6 +85,36 @@ def show(run: RunName, /, *, data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJs
 def diff(run: RunName, other: RunName, /, *, data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> NoReturn:
     """Tell the first step at which two runs part; exit status 0 where they tell the same."""
     _become("diff", data_dir, run, other, as_json=as_json)
+
+
+@app.command
+def fleet(
+    *,
+    depots: Annotated[int, Parameter(help="how many", validator=Number(gte=1, lte=100_000))] = 1000,
+    rate: Annotated[float, Parameter(help="packets per second of all together", validator=Number(gt=0))] = 5000,
+    seconds: Annotated[float, Parameter(help="for how long", validator=Number(gt=0))] = 30,
+    prefix: Annotated[str, Parameter(help="what the depots' ids begin with")] = "fleet",
+    via: Annotated[Literal["mqtt", "kafka", "http"], Parameter(help="how the packets travel")] = "mqtt",
+    api_url: ApiUrl = None,
+    mqtt_url: MqttUrl = None,
+    kafka: Kafka = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    as_json: AsJson = False,
+) -> NoReturn:
+    """Load: make depots over HTTP and report from all of them at a steady rate; fails where the rate can not be held within 2 %."""
+    _become(
+        "fleet",
+        data_dir,
+        as_json=as_json,
+        api_url=api_url,
+        mqtt_url=mqtt_url,
+        kafka=kafka,
+        depots=str(depots),
+        rate=f"{rate:g}",
+        seconds=f"{seconds:g}",
+        prefix=prefix,
+        via=via,
+    )
 
 
 @app.command

@@ -215,3 +215,12 @@ def test_a_broker_that_is_not_there_ends_the_run_with_its_reason(product: Produc
     assert "confirms nothing" in ended.said
     assert (len(list(ended.run.lines(PACKETS))), list(ended.run.lines(CONFIRMED)), list(ended.run.lines(OUTCOMES))) == (1, [], [])
     assert find_run(product.data_dir / "runs", ended.run.run_id) is not None
+
+
+def test_a_fleet_makes_its_depots_and_all_that_it_sends_is_stored(product: ProductStack) -> None:
+    ended = product.sim("fleet", "--depots", "5", "--rate", "50", "--seconds", "2", "--json")
+    # Whether a busy machine holds the rate is for no test to say; what is told of it must be there.
+    result = json.loads(ended.said)
+    assert (result["confirmed"], result["held"]) == (100, ended.status == 0)
+    depots = httpx2.get(f"{product.url}/api/depot", params={"limit": 500}).json()["items"]
+    assert [one["depot_id"] for one in depots if one["depot_id"].startswith("fleet-")] == [f"fleet-0000{n}" for n in range(5)]
