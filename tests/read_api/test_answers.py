@@ -84,6 +84,8 @@ def _get_paths() -> list[str]:
         "power_source_id": "bess-1",
         "gateway_id": "gw-1",
         "sensor_action_id": SOC_ACTION,
+        "controller_binding_id": _UNKNOWN_UUID,
+        "job_id": _UNKNOWN_UUID,
     }
     return [path.format(**ids) for path in paths]
 
@@ -93,7 +95,8 @@ async def test_a_parameter_that_is_not_known_is_refused_everywhere(reader: Reade
     paths = _get_paths()
     assert len(paths) >= 17
     for path in paths:
-        params = {"limt": "1", **({"measurand": "SOC"} if path.endswith("measurement/history") else {})}
+        needed = {"history": {"measurand": "SOC"}, "series": {"measure": "load_kw"}}.get(path.rpartition("/")[2], {})
+        params = {"limt": "1", **(needed if not path.endswith("capability-status/history") else {})}
         fault = await reader.problem(path, 422, "UNKNOWN_FIELD", **params)
         assert fault["errors"][0]["pointer"] == "/query/limt"
 
