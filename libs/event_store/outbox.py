@@ -139,6 +139,9 @@ async def release_shares(pool: Pool, broker: str, holder: str, shares: Collectio
         )
 
 
+_ALONG_THE_INDEX = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+"""The outbox grows faster than the planner learns of it; taken for small, a long backlog would be sorted for each page."""
+
 _NEXT = f"""
 WITH settled AS MATERIALIZED (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS below), page AS (
     SELECT o.transaction_id, o.outbox_position, o.event_position, o.dead_letter_id, {_SHARE} AS share
@@ -160,14 +163,16 @@ async def next_entries(connection: Connection, cursors: Mapping[int, OutboxPosit
     """The next rows of some shares after their cursors, at most `limit`, in order; `cursors` names at least one share."""
     lowest = min(cursors.values())
     after = [cursors.get(share) for share in range(SHARES)]
-    rows = await connection.fetch(
-        _NEXT,
-        str(lowest.transaction_id),
-        lowest.outbox_position,
-        [_NEVER if one is None else str(one.transaction_id) for one in after],
-        [0 if one is None else one.outbox_position for one in after],
-        limit,
-    )
+    async with connection.transaction():
+        await connection.execute(_ALONG_THE_INDEX)
+        rows = await connection.fetch(
+            _NEXT,
+            str(lowest.transaction_id),
+            lowest.outbox_position,
+            [_NEVER if one is None else str(one.transaction_id) for one in after],
+            [0 if one is None else one.outbox_position for one in after],
+            limit,
+        )
     settled = OutboxPosition(rows[0]["below"] - 1, 2**62)
     if rows[0]["share"] is None:
         return OutboxPage((), settled)
@@ -241,6 +246,7 @@ async def prune_outbox(pool: Pool, *, keep_sent_s: float, keep_unsent_s: float, 
             return Pruned(0, unsent=False, forgotten=())
         forgotten = sorted({row["broker"] for row in await connection.fetch(_FORGET, float(keep_unsent_s))})
         confirmed = await connection.fetchrow(_CONFIRMED)
+        await connection.execute(_ALONG_THE_INDEX)
         if confirmed is None:
             rows = await connection.fetchval(_PRUNE, _NEVER, 0, limit, float(keep_unsent_s))
         else:

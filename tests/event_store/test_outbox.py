@@ -96,6 +96,16 @@ async def test_shares_with_cursors_of_their_own_give_each_what_is_behind_its_own
     assert ahead
 
 
+async def test_a_page_costs_the_same_however_much_waits_behind_it(pool: Pool) -> None:
+    for first in range(0, 5_000, 1_000):
+        await append(pool, *range(first, first + 1_000))
+    touched = "SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'event_outbox'"
+    async with pool.acquire() as connection, connection.transaction():
+        before = await connection.fetchval(touched)
+        await next_entries(connection, EVERYTHING, 100)
+        assert await connection.fetchval(touched) - before <= 200
+
+
 async def test_relays_divide_the_shares_evenly_and_take_them_over_from_one_that_leaves(pool: Pool) -> None:
     first = await hold_shares(pool, "mqtt", "first", 30)
     assert (sorted(first.cursors), first.fair) == (list(range(SHARES)), SHARES)
