@@ -278,9 +278,9 @@ async def _write_microgrid(
 ) -> None:
     if before is None:
         await write.insert_microgrid(connection, depot_id, after, now)
-    elif (before.version, before.status, before.nodes) != (after.version, after.status, after.nodes):
-        await write.update_microgrid(connection, after, now)
-    await write.write_nodes(connection, after.microgrid_id, before.nodes if before else (), after.nodes)
+        await write.write_nodes(connection, after.microgrid_id, (), after.nodes)
+    else:
+        await write.write_microgrid(connection, before, after, now)
 
 
 # Events

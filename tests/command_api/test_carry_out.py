@@ -8,6 +8,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 import uuid_utils
+from fastapi.routing import iter_route_contexts
 from tests.command_api.conftest import AccessAs, Clock, Origin, codes, depot
 
 from command_api.access_rules import ACCESS_RULES
@@ -108,6 +109,9 @@ def test_every_route_has_a_role() -> None:
     app = create_app(None, lambda: None, str, Access(None))  # type: ignore[arg-type]
     described = {f"{method.upper()} {path}" for path, operations in app.openapi()["paths"].items() for method in operations}
     assert described == set(ACCESS_RULES)
+    # Also those that are left out of the description.
+    ours = {f"{method} {route.path}" for route in iter_route_contexts(app.routes) for method in route.methods or ()}
+    assert {one for one in ours if " /api/" in one} == described
 
 
 async def test_a_role_that_does_not_suffice_is_refused_and_noted(origin: Origin, pool: Pool, clock: Clock) -> None:

@@ -28,13 +28,14 @@ _PATIENCE_S = 60.0
 class _Up:
     """One `depotgrid up --demo` on ports of its own."""
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, mqtt_port: int | None = None) -> None:
+    def __init__(self, data_dir: Path, *, port: int | None = None, mqtt_port: int | None = None, auth: str | None = None) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
         self.mqtt_port = mqtt_port or free_port()
         self.log = data_dir.parent / f"{data_dir.name}-{self.port}.log"
         command = [sys.executable, "-m", "operator_cli", "up", "--demo", "--data-dir", str(data_dir)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DEPOTGRID_")}
+        environment |= {"DEPOTGRID_AUTH": auth} if auth is not None else {}
         self.started = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -206,3 +207,16 @@ def test_a_folder_that_is_in_use_is_one_line(start: Callable[..., _Up], service_
     assert second.process.wait(_PATIENCE_S) == 1
     assert "is in use by another `depotgrid up`" in second.log.read_text()
     assert up.card()["depot_id"] == "demo-depot"
+
+
+def test_with_the_local_issuer_only_its_tokens_open_the_depot(start: Callable[..., _Up], service_folder: Path) -> None:
+    up = start(service_folder / "data", auth="dev")
+    up.wait_up()
+    command = [sys.executable, "-m", "operator_cli", "token", "--role", "viewer", "--data-dir", str(up.data_dir)]
+    token = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=_PATIENCE_S).stdout.strip()
+    address = f"{up.url}/api/depot/demo-depot"
+    assert httpx2.get(address, timeout=10).json()["code"] == "UNAUTHENTICATED"
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert httpx2.get(address, headers=bearer, timeout=10).json()["depot_id"] == "demo-depot"
+    assert httpx2.delete(address, headers=bearer, timeout=10).json()["code"] == "FORBIDDEN"
+    assert "Sign in" in httpx2.get(f"{up.url}/auth/dev", timeout=10).text
