@@ -55,7 +55,7 @@ from site_registry.change_feed import CHANGE_CHANNEL
 POLL_S = 0.25
 CARD_INTERVAL_S = 0.25
 RECHECK_S = 1.0
-GATHER_S = 0.1
+GATHER_S = 0.2
 """How long a busy microgrid gathers events before it hands them on."""
 _CARDS_AT_ONCE = 50
 """Most cards that are read in one snapshot."""
