@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import RATE, Stack, came_back, mqtt_load, sized
-from tests.real_services.comparison import FaultReport
+from tests.faults.load import RATE, Stack, came_back, full_only, mqtt_load, sized
+from tests.real_services.comparison import FaultReport, all_arrived, compare
 from tests.real_services.packet_plan import Mixture
+from tests.real_services.packet_publisher import MqttPublisher
 
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 
 Note = Callable[[FaultReport], FaultReport]
 
+_STOPPED_S = 5.0
 _BACK_S = 5.0
 _KAFKA_BACK_S = 15.0
 
@@ -70,3 +73,26 @@ async def test_while_kafka_is_away_packets_wait_in_mosquitto_and_none_is_lost(
     assert report.flawless, report.row()
     assert came_back(report, _KAFKA_BACK_S), report.row()
     assert bridge.running
+
+
+@full_only
+async def test_a_bridge_whose_kafka_went_away_stops_in_time_and_the_next_one_forwards_what_was_left(
+    stack: Stack, own_mosquitto: EmbeddedMosquitto, own_kafka: EmbeddedKafka
+) -> None:
+    own_kafka.start()
+    await stack.begin_kafka(own_kafka.bootstrap_servers)
+    brokers = {"mqtt_url": own_mosquitto.url(), "kafka": own_kafka.bootstrap_servers}
+    bridge = stack.worker(module="mqtt_bridge", **brokers)
+    await bridge.consuming_mqtt()
+    own_kafka.kill9()
+    packets = stack.plan(200)
+    publisher = MqttPublisher(own_mosquitto.port, packets).start()
+    await publisher.finished()
+    bridge.send(signal.SIGTERM)
+    assert await bridge.exit_status(_STOPPED_S) == 0, bridge.log()
+    await asyncio.to_thread(own_kafka.start)
+    stack.worker(module="mqtt_bridge", **brokers)
+    stack.worker(kafka=own_kafka.bootstrap_servers)
+    await all_arrived(stack.database_url, publisher.confirmed)
+    report = await compare(stack.database_url, "stopped while Kafka is gone", packets, publisher.confirmed)
+    assert report.flawless, report.row()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from tests.real_services.waiting import until
 from event_store.database import open_pool
 from event_store.store import PostgresEventStore
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
+from operator_cli.embedded_postgres import EmbeddedPostgres
 from sensor_packet.topics import KAFKA_DOMAIN_EVENT_TOPIC, MQTT_DOMAIN_EVENT_FILTER
 
 Note = Callable[[FaultReport], FaultReport]
@@ -25,6 +27,7 @@ Fault = Callable[[], Awaitable[None]]
 
 _WRITERS = 4
 _DEPOTS_EACH = 4
+_STOPPED_S = 5.0
 _ARRIVAL_S = sized(60, 300)
 
 
@@ -156,3 +159,14 @@ async def test_a_kafka_that_is_killed_and_started_again_gets_every_event_in_orde
 
     await _relayed_through(stack, "Kafka kill -9 under a relay", own_mosquitto, own_kafka, restart, note, 4_000)
     assert relay.running
+
+
+async def test_a_relay_stops_in_time_while_the_database_is_gone(
+    stack: Stack, own_postgres: EmbeddedPostgres, own_mosquitto: EmbeddedMosquitto
+) -> None:
+    relay = stack.worker(module="event_relay", mqtt_url=own_mosquitto.url())
+    await relay.says("shares held")
+    own_postgres.stop()
+    await relay.says("publishing no more")
+    relay.send(signal.SIGTERM)
+    assert await relay.exit_status(_STOPPED_S) == 0, relay.log()

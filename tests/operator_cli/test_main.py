@@ -39,6 +39,7 @@ def _nothing_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # 
         (["up", "--port", "x"], "--port"),
         (["up", "--port", "70000"], "--port"),
         (["up", "--mqtt-url", "http://x"], "--mqtt-url"),
+        (["up", "--bridge"], "--kafka"),
         (["db", "migrate", "--database-url", "mysql://x/y"], "--database-url"),
         (["db", "check"], "DEPOTGRID_DATABASE_URL"),
         (["site", "export", "d"], "DEPOTGRID_DATABASE_URL"),
