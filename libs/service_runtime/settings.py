@@ -227,6 +227,7 @@ class Settings(BaseSettings):
         None, description="folder of the built web pages that `depotgrid up` serves; those of the checkout when not set"
     )
 
+    audit_keep_days: int = Field(400, ge=30, le=36_500, description="how long the command API keeps rows of audit, in days")
     max_clock_ahead_s: int = Field(300, ge=0, le=86_400, description="how far ahead of us a packet's clock may be")
     stale_after_default_s: int = Field(
         300, ge=1, le=86_400, description="age at which a status is stale where the binding does not say"

@@ -1,7 +1,8 @@
 """What a command leaves besides its change: a row of audit, and the answer that the same key gets again.
 
-Rows of audit are only ever added. An answer is kept for a day under principal, path and key; older ones count for nothing and are
-cleared away a few at a time by whoever adds one, so that the table stays as small as a day is busy.
+Rows of audit are added and never changed; the database itself lets go of those alone that are older than a month. An answer is kept
+for a day under principal, path and key; older ones count for nothing and are cleared away a few at a time by whoever adds one, and
+by the hour, so that the table stays as small as a day is busy.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from event_store.database import Connection
+from event_store.database import Connection, Pool
 
 KEPT_FOR = timedelta(hours=24)
 _LOCK_SEED = 7_340_118
@@ -51,12 +52,7 @@ async def find_answer(connection: Connection, principal: str, path: str, key: st
 
 async def keep_answer(connection: Connection, principal: str, path: str, key: str, answer: StoredAnswer, now: datetime) -> None:
     """Keep an answer under its key, in place of one that is too old to count."""
-    await connection.execute(
-        "DELETE FROM idempotency_key WHERE (principal, path, key) IN (SELECT principal, path, key FROM idempotency_key "
-        "WHERE created_at <= $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        now - KEPT_FOR,
-        _CLEARED_AT_ONCE,
-    )
+    await prune_answers(connection, now, _CLEARED_AT_ONCE)
     await connection.execute(
         "INSERT INTO idempotency_key (principal, path, key, created_at, request_sha256, status, headers, body) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (principal, path, key) DO UPDATE "
@@ -71,6 +67,22 @@ async def keep_answer(connection: Connection, principal: str, path: str, key: st
         dict(answer.headers),
         answer.body,
     )
+
+
+async def prune_answers(connection: Connection | Pool, now: datetime, most: int) -> int:
+    """Clear away answers that are too old to count, the oldest first; gives how many, at most `most`."""
+    done = await connection.execute(
+        "DELETE FROM idempotency_key WHERE (principal, path, key) IN (SELECT principal, path, key FROM idempotency_key "
+        "WHERE created_at <= $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        now - KEPT_FOR,
+        most,
+    )
+    return int(done.rpartition(" ")[2])
+
+
+async def prune_audit(connection: Connection | Pool, older_than: datetime, most: int) -> int:
+    """Clear away rows of audit from before a time and of a month ago at least, the oldest first; gives how many, at most `most`."""
+    return await connection.fetchval("SELECT prune_audit($1, $2)", older_than, most)
 
 
 async def put_audit(

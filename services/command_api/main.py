@@ -9,13 +9,14 @@ import asyncio
 import os
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 import uuid_utils
 import uvloop
 
 from command_api.app import create_app
+from command_api.trail_pruning import keep_trail_pruned
 from event_store.database import DatabaseFault, open_pool
 from service_runtime import health
 from service_runtime.access import open_access
@@ -59,14 +60,19 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     try:
         access.announce()
         app = create_app(pool, now, new_id, access, max_ahead_s=settings.max_clock_ahead_s)
-        replays = asyncio.create_task(app.state.replays.run(), name="replays")
+        keep_audit = timedelta(days=settings.audit_keep_days)
+        beside = [
+            asyncio.create_task(app.state.replays.run(), name="replays"),
+            asyncio.create_task(keep_trail_pruned(pool, now, keep_audit), name="prune"),
+        ]
         try:
             async with health.serve(app, settings.http_host, settings.http_port) as port:
                 _log.info("serving", address=f"http://{settings.http_host}:{port}")
                 await stop.wait()
         finally:
-            replays.cancel()
-            await asyncio.gather(replays, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
     finally:
         try:
             async with asyncio.timeout(1):
