@@ -199,14 +199,17 @@ async def test_a_letter_whose_bytes_are_not_all_there_waits_as_before() -> None:
 
 async def test_an_old_promise_of_a_controller_is_history_and_its_loss_is_told_with_the_letter() -> None:
     store = InMemoryEventStore()
+    controller = site(CAPACITY, dataclasses.replace(SOC, sensor_action_id=SECOND_ACTION_ID))
     alive = raw({"key": "HEARTBEAT_STATUS", "value": True}, packet_id="alive", sent_at=ago(2).isoformat())
-    await receive(store, alive, at=[site(CAPACITY)])
-    await receive(store, raw({"key": "AVAILABLE_CHARGING_CAPACITY", "value": 300}, packet_id="c", sent_at=ago(1).isoformat()))
-    (report,) = await replay(store, site(CAPACITY))
-    assert report.outcome == "STORED"
-    assert [(one.event_type, one.is_latest) for one in report.difference] == [
-        ("ControllerHeartbeatLost", True),
-        ("CircuitCapacityReported", False),
+    await receive(store, alive, at=[controller])
+    promise = raw({"key": "AVAILABLE_CHARGING_CAPACITY", "value": 300}, packet_id="c", sent_at=ago(1).isoformat())
+    before, after = (msgspec.structs.replace(soc(number), received_at=ago(-number)) for number in (-1, 1))
+    await receive(store, before, promise, after)
+    reports = await replay(store, controller)
+    assert [[(one.event_type, one.is_latest) for one in report.difference] for report in reports] == [
+        [("MeasurementRecorded", True)],
+        [("ControllerHeartbeatLost", True), ("CircuitCapacityReported", False)],
+        [("MeasurementRecorded", True)],
     ]
 
 
