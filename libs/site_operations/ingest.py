@@ -54,7 +54,10 @@ class RawPacket(msgspec.Struct, frozen=True, gc=False):
 
 
 class PreparedPacket(msgspec.Struct, frozen=True, gc=False):
-    """A packet decided as far as that goes without stored state. `refusal` is set when the whole of it is refused."""
+    """A packet decided as far as that goes without stored state. `refusal` is set when the whole of it is refused.
+
+    `asks_health` is set where a step may be a `CapacityStep`, so that the others need not be searched for one.
+    """
 
     raw: RawPacket
     packet: Packet | None
@@ -62,6 +65,7 @@ class PreparedPacket(msgspec.Struct, frozen=True, gc=False):
     steps: Sequence[Step]
     refusal: Refusal | None
     letter: DeadLetter | None
+    asks_health: bool = False
 
 
 class ActionOutcome(msgspec.Struct, frozen=True):
@@ -129,7 +133,9 @@ class Ingest:
             refusal = Refusal(plan.code, "AUTHORISE", "", plan.detail, packet.gateway_id, packet.device_id)
             letter = _letter(raw, plan.code, "AUTHORISE", plan.detail, packet.gateway_id, packet.device_id, plan.depot_id, ())
             return PreparedPacket(raw, packet, plan.depot_id, (), refusal, letter)
-        steps = report(packet, plan if planned is None else planned(plan), raw.received_at, self._metadata(raw))
+        if planned is not None:
+            plan = planned(plan)
+        steps = report(packet, plan, raw.received_at, self._metadata(raw))
         failed = [step for step in steps if isinstance(step, Refused)]
         return PreparedPacket(
             raw,
@@ -138,6 +144,7 @@ class Ingest:
             steps,
             None,
             letter_of_failed_actions(raw, packet, plan.depot_id, failed) if failed else None,
+            bool(plan.capacity_actions),
         )
 
     def _metadata(self, raw: RawPacket) -> Mapping[str, object]:
@@ -167,7 +174,7 @@ class Ingest:
     async def _store_together(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
         now = self._clock()
         letters = [_failed_at(prepared.letter, now) for prepared in batch if prepared.letter is not None]
-        capacity_steps = [step for prepared in batch for step in prepared.steps if isinstance(step, CapacityStep)]
+        capacity_steps = _capacity_steps(batch)
         if not letters and not capacity_steps:
             appended = await self._store.append(_events_of(batch, {}))
             if appended.open_remediation:
@@ -190,7 +197,7 @@ class Ingest:
     async def _store_within(
         self, transaction: StoreTransaction, batch: Sequence[PreparedPacket], now: datetime
     ) -> tuple[Mapping[int, circuit_capacity.CapacityDecision], Appended]:
-        capacity_steps = [step for prepared in batch for step in prepared.steps if isinstance(step, CapacityStep)]
+        capacity_steps = _capacity_steps(batch)
         decided: dict[int, circuit_capacity.CapacityDecision] = {}
         if capacity_steps:
             decided = await _decide_capacities(transaction, capacity_steps, now, self._directory)
@@ -238,6 +245,11 @@ def _told(
 
 def _is(summary: str, action: ActionOutcome) -> bool:
     return action.outcome == DUPLICATE if summary == DUPLICATE else action.outcome in (APPLIED, RECORDED)
+
+
+def _capacity_steps(batch: Sequence[PreparedPacket]) -> list[CapacityStep]:
+    asking = [prepared for prepared in batch if prepared.asks_health]
+    return [step for prepared in asking for step in prepared.steps if isinstance(step, CapacityStep)]
 
 
 async def _decide_capacities(
