@@ -59,6 +59,8 @@ GATHER_S = 0.2
 """How long a busy microgrid gathers events before it hands them on."""
 _CARDS_AT_ONCE = 50
 """Most cards that are read in one snapshot."""
+_CARDS_IN_ONE_GO = 10
+"""Most cards that are shown, about a millisecond each, before others get a turn."""
 _ADMISSION_S = 5.0
 _RECONNECT_S = 1.0
 
@@ -245,14 +247,15 @@ class Streams:
             for channel in channels:
                 await self._look([channel], now_s)
             return
-        for channel in channels:
+        for shown, channel in enumerate(channels, start=1):
             card = cards[channel.depot_id]
             if isinstance(card, Problem):
                 channel.end()
             else:
                 channel.show(card, self._backing.clock)
-            # Requests and events take their turn between two cards.
-            await asyncio.sleep(0)
+            if shown % _CARDS_IN_ONE_GO == 0:
+                # Requests and events take their turn between the cards.
+                await asyncio.sleep(0)
 
     async def _follow(self) -> None:
         while True:
