@@ -91,7 +91,7 @@ def group(
     fields = by.split(",")
     columns = ("count", "bodies_dropped", "first_at", "last_at", "sample_id")
     show_table(
-        (*fields, *columns), [[*(one["group"][field] for field in fields), *(one[name] for name in columns)] for one in found]
+        (*fields, *columns), [[*(one["group"][field] for field in fields), *(one.get(name) for name in columns)] for one in found]
     )
     return 0
 
