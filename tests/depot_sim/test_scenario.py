@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from tests.depot_sim.depots import preset, small, text_of
 
 from depot_sim.presets import preset_names
@@ -142,6 +143,10 @@ def test_the_contract_names_the_variables_that_there_are() -> None:
     aspects = schema["properties"]["initial"]["properties"]
     assert {f"{aspect}.{name}" for aspect, one in aspects.items() for name in one["properties"]} == set(VARIABLES)
     assert set(schema["properties"]["timeline"]["items"]["properties"]) - {"at", "over"} == set(VARIABLES)
+
+
+def test_the_contract_is_a_schema() -> None:
+    Draft202012Validator.check_schema(json.loads(read_contract(CONTRACT)))
 
 
 def test_the_guide_names_every_variable() -> None:

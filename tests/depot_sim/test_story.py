@@ -66,6 +66,12 @@ def test_a_day_has_its_peak_its_sun_and_its_night() -> None:
     assert {one.state["dispatch"] for one in story} == {"IDLE", "CHARGING", "DISCHARGING"}
     assert {one.state["limit_der_export"] for one in story} == {True, False}
     assert max(_float(one.state["charging"]) for one in story) == 16
+    # What may be drawn and exported is used to the full.
+    assert max(_float(one.state["grid_kw"]) for one in story) == 500
+    assert min(_float(one.state["grid_kw"]) for one in story) == -50
+    assert all(
+        one.state["grid_kw"] == 500 for one in story if one.state["dispatch"] == "DISCHARGING" and _float(one.state["soc_pct"]) > 15
+    )
 
 
 @pytest.mark.parametrize("power_state", ["OFF", "FAULT", "STARTING", "null"])
