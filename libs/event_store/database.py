@@ -6,6 +6,7 @@ under it from the first statement on, so that the limit holds also for a databas
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,15 @@ async def _open_pool(url: str, application_name: str, min_size: int, max_size: i
         raise DatabaseFault(
             f"cannot use the database at {address(url)}: {reason}; check DEPOTGRID_DATABASE_URL and that PostgreSQL is up"
         ) from fault
+
+
+async def close_pool(pool: Pool) -> None:
+    """Give the connections back; those that are still busy, or whose server says nothing any more, are cut after a second."""
+    try:
+        async with asyncio.timeout(1):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def connect(url: str, application_name: str) -> Connection:

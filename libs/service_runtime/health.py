@@ -58,7 +58,8 @@ def health_app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
 async def serve(app: ASGIApp, host: str, port: int) -> AsyncGenerator[int]:
     """Serve the app in this event loop while the context lasts; gives the port, which is chosen when `port` is 0.
 
-    Signals stay with the program. At the end open answers get 3 s to finish. Raises ListenError when the address cannot be had.
+    Signals stay with the program. At the end open answers get 3 s to finish, and the
+    application one more. Raises ListenError when the address cannot be had.
     """
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
@@ -80,8 +81,10 @@ async def serve(app: ASGIApp, host: str, port: int) -> AsyncGenerator[int]:
             yield int(listening.getsockname()[1])
         finally:
             server.should_exit = True
-            await asyncio.wait({serving})
-    if not serving.cancelled():
+            done, _ = await asyncio.wait({serving}, timeout=_LAST_ANSWERS_S + 1)
+            if not done:
+                serving.cancel()
+    if serving.done() and not serving.cancelled():
         serving.result()
 
 

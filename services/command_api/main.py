@@ -6,33 +6,24 @@ Signals: the first SIGTERM or SIGINT lets open commands finish and stops within 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
 from datetime import UTC, datetime, timedelta
 
 import structlog
 import uuid_utils
-import uvloop
 
 from command_api.app import create_app
 from command_api.trail_pruning import keep_trail_pruned
-from event_store.database import DatabaseFault, open_pool
+from event_store.database import DatabaseFault, close_pool, open_pool
 from service_runtime import health
 from service_runtime.access import open_access
 from service_runtime.dev_key import DevKeyFault
-from service_runtime.logs import configure_logging
-from service_runtime.settings import Need, Settings, load_settings, variable
-from service_runtime.tracing import configure_tracing
+from service_runtime.process import StartFault, run_process
+from service_runtime.settings import Need, Settings, variable
 
 SERVICE = "depotgrid-command-api"
 _CONNECTIONS = 10
 
 _log = structlog.get_logger(__name__)
-
-
-class StartFault(Exception):
-    """The process can not start; the message is the one line that says why and what to do."""
 
 
 def now() -> datetime:
@@ -72,44 +63,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         finally:
             for task in beside:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            # Giving a connection back waits for a database that may say nothing any more; closing the pool cuts it.
+            await asyncio.wait(beside, timeout=0.5)
     finally:
-        try:
-            async with asyncio.timeout(1):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
+        await close_pool(pool)
 
 
 def run() -> int:
     """Run as a process of its own until a signal: 0, 1 with one line when the start fails, 2 for wrong settings."""
-    settings = load_settings(need=(Need.DATABASE, Need.ACCESS))
-    if not isinstance(settings, Settings):
-        for fault in settings:
-            _say(fault.line())
-        return 2
-    configure_logging(SERVICE, level=settings.log_level, style=settings.log_format)
-    configure_tracing(SERVICE)
-    try:
-        uvloop.run(_until_signal(settings))
-    except (StartFault, DatabaseFault, health.ListenError) as fault:
-        _say(str(fault))
-        return 1
-    return 0
-
-
-async def _until_signal(settings: Settings) -> None:
-    stop = asyncio.Event()
-
-    def signalled() -> None:
-        if stop.is_set():
-            os._exit(1)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, signalled)
-    await serve(settings, stop)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"depotgrid command-api: {line}\n")
+    return run_process("command-api", SERVICE, serve, need=(Need.DATABASE, Need.ACCESS), faults=(DatabaseFault,))

@@ -40,6 +40,7 @@ from service_runtime.problem import Problem, answer, install_problem_answers, me
 VERSION = "1.0.0"
 """Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
 _FOLLOWER_SILENT_S = 10.0
+_LAST_LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def create_app(
         finally:
             streams.end()
             following.cancel()
-            await asyncio.wait({following})
+            # Giving its connection back waits for a database that may say nothing any more; whoever closes the pool cuts it.
+            await asyncio.wait({following}, timeout=_LAST_LOOK_S)
 
     app = FastAPI(
         title="Depotgrid read API",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,12 +14,20 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.read_api.seed import MICROGRID, put_site
+from tests.real_services.schema import migrate
 
 from event_store.database import open_pool
+from operator_cli.embedded_postgres import EmbeddedPostgres
 from operator_cli.embedded_process import free_port
-from read_api.main import StartFault, serve
+from read_api.main import serve
 from service_runtime.dev_key import DevGrant, access_token, load_dev_key
+from service_runtime.process import StartFault
 from service_runtime.settings import Settings
+
+
+def _children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for children in tasks for child in children.read_text().split()]
 
 
 def _settings(database_url: str | None, **more: object) -> Settings:
@@ -74,6 +83,40 @@ async def test_a_signal_stops_it_within_5_s_also_with_open_streams(database_url:
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+async def test_a_signal_stops_it_also_while_the_database_says_nothing_any_more(service_folder: Path) -> None:
+    with EmbeddedPostgres(service_folder / "postgres") as server:
+        url = server.create_database("silent")
+        migrate(url)
+        process = await asyncio.to_thread(_start, url)
+        stopped: list[int] = []
+        try:
+            assert process.stderr is not None
+            assert "access tokens are not checked" in await asyncio.to_thread(process.stderr.readline)
+            serving = await asyncio.to_thread(process.stderr.readline)
+            address = serving.partition('"address": "')[2].partition('"')[0]
+            async with httpx2.AsyncClient(timeout=30) as http:
+                assert (await http.get(f"{address}/readyz")).status_code == 200
+                assert server.pid is not None
+                stopped = [server.pid, *_children_of(server.pid)]
+                for pid in stopped:
+                    os.kill(pid, signal.SIGSTOP)
+                asked = asyncio.create_task(http.get(f"{address}/api/depot"))
+                # The question is on its way to a server that will not answer it.
+                await asyncio.wait({asked}, timeout=0.5)
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(process.wait, 20) == 0
+                with contextlib.suppress(httpx2.HTTPError):
+                    await asked
+            assert "did not stop" not in await asyncio.to_thread(process.stderr.read)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            process.kill()
+            process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
 
 
 async def test_what_it_can_not_do_without_ends_the_start_with_the_name_of_the_setting(tmp_path: Path) -> None:
