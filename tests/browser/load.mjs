@@ -113,6 +113,10 @@ test("a lost connection is said, ages go on, and what was missed is there when i
   const page = await open(t, `/depot/${depot.id}`);
   await isLive(page);
   await eventually(() => statusOf(page, "PEAK_SHAVING"), "ON");
+  const resumed = [];
+  page.on("request", (request) => {
+    if (request.url().endsWith("/stream")) resumed.push(request.headers()["last-event-id"]);
+  });
   await page.context().setOffline(true);
   await page.locator('[data-banner="lost"]').getByText("What you see is old").waitFor();
   const age = () => capability(page, "PEAK_SHAVING").locator("[data-age]").textContent();
@@ -123,6 +127,7 @@ test("a lost connection is said, ages go on, and what was missed is there when i
   await page.locator('[data-banner="back"]').waitFor();
   await eventually(() => statusOf(page, "PEAK_SHAVING"), "OFF");
   await isLive(page);
+  assert.match(resumed.at(-1), /^\d+-\d+$/, "it went on after the last event that it knew");
 });
 
 test("the page survives the death of the read API", async (t) => {

@@ -124,7 +124,7 @@ def _pass_in_chromium(module: str, stack: _Stack, token: str | None = None) -> N
 
 _SIGN_IN, _PICTURES = "sign_in.mjs", "screenshots.mjs"
 _PAGES = sorted(
-    path.name for path in _HERE.glob("*.mjs") if "useChromium()" in path.read_text() and path.name not in (_SIGN_IN, _PICTURES)
+    path.name for path in _HERE.glob("*.mjs") if "= useChromium()" in path.read_text() and path.name not in (_SIGN_IN, _PICTURES)
 )
 
 

@@ -19,7 +19,9 @@ function BoxOf({ data }: NodeProps<Box>) {
     <div className={`box box-${of.kind}`}>
       <Handle type="target" position={Position.Top} isConnectable={false} />
       <strong>{nameOf(of)}</strong>
-      <span className="small">{factsOf(of)}</span>
+      <span className="small" title={factsOf(of)}>
+        {factsOf(of)}
+      </span>
       <Handle type="source" position={Position.Bottom} isConnectable={false} />
     </div>
   );
