@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depot_sim.battery import Battery
@@ -21,6 +21,7 @@ def _batteries(draw: st.DrawFn) -> Battery:
     return Battery(capacity_kwh, capacity_kwh * soc_pct / 100, draw(_EFFICIENCY), draw(_EFFICIENCY), low, high)
 
 
+@settings(deadline=None)
 @given(battery=_batteries(), asked=st.lists(st.floats(-500, 500), max_size=30), hours=_HOURS)
 def test_the_store_holds_what_came_in_less_what_went_out_and_the_losses(battery: Battery, asked: list[float], hours: float) -> None:
     now, stored_kwh = battery, 0.0
@@ -31,6 +32,7 @@ def test_the_store_holds_what_came_in_less_what_went_out_and_the_losses(battery:
     assert now.energy_kwh == pytest.approx(battery.energy_kwh + stored_kwh, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(battery=_batteries(), asked=st.lists(st.floats(-500, 500), max_size=30), hours=_HOURS)
 def test_the_state_of_charge_stays_in_the_usable_part(battery: Battery, asked: list[float], hours: float) -> None:
     for wish_kw in asked:
@@ -38,6 +40,7 @@ def test_the_state_of_charge_stays_in_the_usable_part(battery: Battery, asked: l
         assert battery.min_soc_pct - 1e-6 <= battery.soc_pct <= battery.max_soc_pct + 1e-6
 
 
+@settings(deadline=None)
 @given(battery=_batteries(), wish_kw=st.floats(-500, 500), hours=_HOURS, limits=st.tuples(st.floats(0, 400), st.floats(0, 400)))
 def test_power_is_never_more_than_asked_nor_than_the_limit_nor_the_other_way(
     battery: Battery, wish_kw: float, hours: float, limits: tuple[float, float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depot_sim.charging_buses import ChargingBuses
@@ -23,6 +23,7 @@ def test_a_bus_of_a_larger_depot_does_as_it_does_in_a_smaller_one() -> None:
     assert [step[:4] for step in _day(1, None)] == _day(1, None, count=4)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), allowed_kw=st.one_of(st.none(), st.floats(0, 1500)))
 def test_no_charger_and_no_depot_draws_more_than_it_may(seed: int, allowed_kw: float | None) -> None:
     for powers in _day(seed, allowed_kw):

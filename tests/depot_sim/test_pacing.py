@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.depot_sim.depots import preset, small
 
@@ -43,6 +43,7 @@ def test_real_is_real() -> None:
     assert [pacing.real_s(at_s) for at_s in (0, 5, 31, 44)] == [0, 5, 31, 44]
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(preset_names()), times=st.one_of(st.none(), st.floats(0.1, 1000)), pair=st.tuples(*[st.floats(0, 1)] * 2)
 )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from tests.depot_sim.depots import preset, small, text_of
@@ -109,6 +109,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_their_places() -> None:
     assert [fault.line("f").split(": ")[0] for fault in faults] == ["f:8:21", "f:8:35", "f:9:17", "f:9:26"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_scenario_or_faults(text: str) -> None:
     assert isinstance(read_scenario(text), list)

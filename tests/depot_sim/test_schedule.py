@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.depot_sim.depots import preset, preset_depot, small
 
@@ -110,6 +110,7 @@ _FAULTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(faults=_FAULTS, seed=st.integers(0, 100))
 def test_no_fault_loses_a_report_unnoticed_or_makes_one_up(faults: list[Fault], seed: int) -> None:
     plan = _plan(*faults, seed=seed)
