@@ -5,7 +5,7 @@ Every field is always there; null means "no limit" or "not known".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -166,12 +166,14 @@ SELECT d.depot_id, d.name, d.timezone, m.microgrid_id::text AS microgrid_id, d.c
 FROM depot d LEFT JOIN microgrid m ON m.depot_id = d.depot_id AND m.status <> 'RETIRED'
 WHERE d.depot_id = $1
 """
-_MICROGRID = """
+_MICROGRIDS = """
 SELECT m.microgrid_id::text AS microgrid_id, m.depot_id, m.version, m.status, m.created_at, m.updated_at,
        n.node_id::text AS node_id, n.kind, n.source_circuit_id, n.name, n.position
 FROM microgrid m LEFT JOIN microgrid_node n USING (microgrid_id)
-WHERE m.depot_id = $1 AND m.status <> 'RETIRED' ORDER BY n.position, n.source_circuit_id COLLATE "C"
+WHERE {} ORDER BY n.position, n.source_circuit_id COLLATE "C"
 """
+_MICROGRID_OF_DEPOT = _MICROGRIDS.format("m.depot_id = $1 AND m.status <> 'RETIRED'")
+_MICROGRID = _MICROGRIDS.format("m.microgrid_id = $1::text::uuid")
 
 
 async def describe_depot(connection: Connection, depot_id: str) -> DepotDescription | None:
@@ -182,7 +184,15 @@ async def describe_depot(connection: Connection, depot_id: str) -> DepotDescript
 
 async def describe_microgrid(connection: Connection, depot_id: str) -> MicrogridDocument | None:
     """A depot's live microgrid as it is stored."""
-    rows = await connection.fetch(_MICROGRID, depot_id)
+    return _microgrid(await connection.fetch(_MICROGRID_OF_DEPOT, depot_id))
+
+
+async def describe_microgrid_by_id(connection: Connection, microgrid_id: str) -> MicrogridDocument | None:
+    """A microgrid by its own id (a UUID), retired ones too: its history outlives its depot."""
+    return _microgrid(await connection.fetch(_MICROGRID, microgrid_id))
+
+
+def _microgrid(rows: Sequence[Any]) -> MicrogridDocument | None:
     if not rows:
         return None
     first = rows[0]

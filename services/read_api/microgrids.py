@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -17,46 +15,13 @@ from read_api.backing import ACQUIRE_S, Backing
 from read_api.card import no_microgrid
 from sensor_packet.identifiers import is_identifier
 from service_runtime.problem import problem_responses
+from site_registry.documents import MicrogridDocument, describe_microgrid, describe_microgrid_by_id
 from site_registry.load import load_site
-
-
-@dataclass(frozen=True, slots=True)
-class NodeDocument:
-    """A first-level node of a microgrid."""
-
-    node_id: str
-    kind: str
-    source_circuit_id: str
-    name: str
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class MicrogridDocument:
-    """A microgrid; `version` grows when the set or the order of its nodes changes."""
-
-    microgrid_id: str
-    depot_id: str
-    version: int
-    status: str
-    nodes: tuple[NodeDocument, ...]
-    created_at: datetime
-    updated_at: datetime
-
-
-_MICROGRID = """
-SELECT m.microgrid_id::text AS microgrid_id, m.depot_id, m.version, m.status, m.created_at, m.updated_at,
-       n.node_id::text AS node_id, n.kind, n.source_circuit_id, n.name, n.position
-FROM microgrid m LEFT JOIN microgrid_node n USING (microgrid_id)
-WHERE {} ORDER BY n.position, n.source_circuit_id COLLATE "C"
-"""
-_BY_ID = _MICROGRID.format("m.microgrid_id = $1::uuid")
-_BY_DEPOT = _MICROGRID.format("m.depot_id = $1 AND m.status <> 'RETIRED'")
 
 
 async def microgrid_by_id(connection: Connection, microgrid_id: str) -> MicrogridDocument | None:
     """A microgrid by its own id, retired ones too: its history outlives its depot."""
-    return _document(await connection.fetch(_BY_ID, microgrid_id)) if is_uuid(microgrid_id) else None
+    return await describe_microgrid_by_id(connection, microgrid_id) if is_uuid(microgrid_id) else None
 
 
 def microgrid_routes(backing: Backing) -> APIRouter:
@@ -69,7 +34,7 @@ def microgrid_routes(backing: Backing) -> APIRouter:
         if not is_identifier(depot_id):
             raise not_found("DEPOT", depot_id)
         async with backing.pool.acquire(timeout=ACQUIRE_S) as connection:
-            found = _document(await connection.fetch(_BY_DEPOT, depot_id))
+            found = await describe_microgrid(connection, depot_id)
             if found is None:
                 exists = await connection.fetchval("SELECT true FROM depot WHERE depot_id = $1", depot_id)
                 raise no_microgrid(depot_id) if exists else not_found("DEPOT", depot_id)
@@ -98,22 +63,3 @@ def microgrid_routes(backing: Backing) -> APIRouter:
         return json_answer(request, found)
 
     return router
-
-
-def _document(rows: list[Any]) -> MicrogridDocument | None:
-    if not rows:
-        return None
-    first = rows[0]
-    return MicrogridDocument(
-        microgrid_id=first["microgrid_id"],
-        depot_id=first["depot_id"],
-        version=first["version"],
-        status=first["status"],
-        nodes=tuple(
-            NodeDocument(row["node_id"], row["kind"], row["source_circuit_id"], row["name"], row["position"])
-            for row in rows
-            if row["node_id"] is not None
-        ),
-        created_at=first["created_at"],
-        updated_at=first["updated_at"],
-    )
