@@ -32,11 +32,12 @@ def counted() -> dict[str, set[str]]:
     for make in (IngestMetrics, RelayMetrics, BridgeMetrics, ReadMetrics, CommandMetrics):
         registry = CollectorRegistry()
         metrics = make(registry)
-        for collector in [*vars(metrics).values()]:
-            for family in collector.describe():
+        for collector in vars(metrics).values():
+            for family in collector.collect():
                 suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""]}[family.type]
                 for suffix in suffixes:
-                    names.setdefault(family.name + suffix, set()).update(collector._labelnames)
+                    labels = getattr(collector, "_labelnames", getattr(family, "_labelnames", ()))
+                    names.setdefault(family.name + suffix, set()).update(labels)
     return names
 
 
