@@ -30,9 +30,7 @@ def _ask(stack: Stack, operation: str, request: Request, headers: dict[str, str]
     # Its own headers, and not those of the client.
     stack.http.headers.pop("Authorization", None)
     try:
-        with stack.http.stream(
-            method, path, params=dict(request.query), headers=sent, **given
-        ) as answered:
+        with stack.http.stream(method, path, params=dict(request.query), headers=sent, **given) as answered:
             if answered.headers.get("content-type", "").startswith("text/event-stream"):
                 assert next(answered.iter_lines()) == "event: card"
             else:
