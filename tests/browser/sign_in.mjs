@@ -44,7 +44,7 @@ test("other depots are not there", async (t) => {
   await page.getByText("1 depot", { exact: true }).waitFor();
 });
 
-test("a sign-in that ends asks for a new one, and what was typed stays", async (t) => {
+test("a sign-in that ends is renewed in a second window, and what was typed stays", async (t) => {
   const depot = await Depot.set("web-ends");
   const page = await open(t, `/depot/${depot.id}/events`);
   await signIn(page, "viewer");
@@ -57,7 +57,18 @@ test("a sign-in that ends asks for a new one, and what was typed stays", async (
   await page.evaluate(() => window.dispatchEvent(new Event("visibilitychange")));
   await page.getByRole("button", { name: "Show", exact: true }).click();
   await page.getByText("Your sign-in has ended").waitFor();
+  await page.unroute(/\/api\//);
+  const [beside] = await Promise.all([
+    page.waitForEvent("popup"),
+    page.getByRole("button", { name: "Sign in" }).click(),
+  ]);
+  const closed = beside.waitForEvent("close");
+  await beside.getByLabel("Role", { exact: true }).selectOption("viewer");
+  await beside.getByRole("button", { name: "Sign in" }).click();
+  await closed;
+  await page.getByText("Your sign-in has ended").waitFor({ state: "detached" });
   assert.equal(await page.getByLabel("From, in Australia/Perth").inputValue(), "2020-01-01T00:00");
+  await eventually(() => page.locator("[data-connection]").getAttribute("data-connection"), "live");
 });
 
 test("signing out forgets the token", async (t) => {

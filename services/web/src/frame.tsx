@@ -2,7 +2,7 @@
 import { Button, useComputedColorScheme, useMantineColorScheme } from "@mantine/core";
 import { Link, Outlet, useRouterState } from "@tanstack/react-router";
 import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
-import { currentSession, finishSignIn, mustSignIn, signIn, signOut, watchSession } from "./api/session.ts";
+import { currentSession, finishSignIn, mustSignIn, signIn, signInBeside, signOut, watchSession } from "./api/session.ts";
 import { Bolt, Clock, Lock, Moon, Sun, Warning } from "./look/icons.tsx";
 import { router } from "./routes.tsx";
 import { setUtc, useUtc } from "./shown/shown.tsx";
@@ -10,7 +10,7 @@ import { words } from "./words.ts";
 
 export function Frame() {
   const session = useSyncExternalStore(watchSession, currentSession);
-  const away = useRouterState({ select: (state) => state.location.pathname === "/signed-in" });
+  const away = useRouterState({ select: (state) => ["/sign-in", "/signed-in"].includes(state.location.pathname) });
   return (
     <div className="frame">
       <a className="skip" href="#content">
@@ -134,7 +134,11 @@ function SignIn({ ended }: { ended: boolean }) {
           </p>
         )}
         <div>
-          <Button onClick={() => signIn(here()).catch((error: unknown) => setFault(saidBy(error)))}>
+          <Button
+            onClick={() =>
+              ended ? signInBeside() : signIn(here()).catch((error: unknown) => setFault(saidBy(error)))
+            }
+          >
             {words.access.signIn}
           </Button>
         </div>
@@ -147,6 +151,25 @@ function saidBy(error: unknown): string {
   const said = error instanceof Error ? error.message : String(error);
   if (said === "NO_CLIENT") return words.access.noClient;
   return said === "MIXED_UP" ? words.access.mixedUp : `${words.access.failed}: ${said}`;
+}
+
+/** The second window, which signs in for one whose sign-in has ended. */
+export function SignInBeside() {
+  const [fault, setFault] = useState<string | null>(null);
+  useEffect(() => {
+    signIn("/", true).catch((error: unknown) => setFault(saidBy(error)));
+  }, []);
+  return (
+    <div className="within content">
+      {fault === null ? (
+        <p role="status">{words.access.leaving}</p>
+      ) : (
+        <p className="banner bad" role="alert">
+          {fault}
+        </p>
+      )}
+    </div>
+  );
 }
 
 /** Where the issuer sends people back to. */

@@ -6,7 +6,7 @@ import { RouterProvider } from "@tanstack/react-router";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { ApiProblem } from "./api/problem.ts";
-import { openSession } from "./api/session.ts";
+import { currentSession, openSession, watchSession } from "./api/session.ts";
 import { router } from "./routes.tsx";
 import { ProblemPanel } from "./states/states.tsx";
 import { words } from "./words.ts";
@@ -23,6 +23,14 @@ const client = new QueryClient({
     },
     mutations: { networkMode: "always" },
   },
+});
+
+// What was refused while nobody was signed in is asked anew.
+let ended = false;
+watchSession(() => {
+  const now = currentSession();
+  if (ended && now.token !== null) void client.invalidateQueries();
+  ended = now.ended;
 });
 
 const place = createRoot(document.getElementById("root") as HTMLElement);

@@ -1,6 +1,6 @@
 /** Which address is which page. Each page is loaded when it is first opened. */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "@tanstack/react-router";
-import { Crashed, Frame, NoSuchPage, SignedIn } from "./frame.tsx";
+import { Crashed, Frame, NoSuchPage, SignedIn, SignInBeside } from "./frame.tsx";
 import { Loading } from "./states/states.tsx";
 
 const root = createRootRoute({ component: Frame, notFoundComponent: NoSuchPage, errorComponent: Crashed });
@@ -11,6 +11,7 @@ const depots = createRoute({
   component: lazyRouteComponent(() => import("./pages/depots.tsx"), "DepotsPage"),
 });
 const signedIn = createRoute({ getParentRoute: () => root, path: "/signed-in", component: SignedIn });
+const signInBeside = createRoute({ getParentRoute: () => root, path: "/sign-in", component: SignInBeside });
 
 const words = (search: Record<string, unknown>, ...names: string[]): Record<string, string> =>
   Object.fromEntries(
@@ -88,7 +89,7 @@ const depotPages = [
 ];
 
 export const router = createRouter({
-  routeTree: root.addChildren([depots, signedIn, deadLetters, depot.addChildren(depotPages)]),
+  routeTree: root.addChildren([depots, signedIn, signInBeside, deadLetters, depot.addChildren(depotPages)]),
   defaultPendingComponent: () => (
     <div className="within content">
       <Loading />

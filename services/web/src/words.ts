@@ -41,6 +41,7 @@ export const words = {
     ended: "Your sign-in has ended. What you typed is still here; sign in again to go on.",
     signIn: "Sign in",
     signOut: "Sign out",
+    leaving: "Going to the sign-in page",
     finishing: "Finishing your sign-in",
     failed: "The sign-in did not succeed",
     mixedUp: "The answer of the sign-in does not belong to a question of this window. Start anew.",

@@ -3,6 +3,9 @@
  *
  * Sign-in is the authorisation-code flow with PKCE (S256). The verifier and the state wait in the window's own storage, so an answer that
  * does not belong to a question of this window is refused. With access off there is no token, and none is asked for.
+ *
+ * When a sign-in ends while somebody is at work, a second window signs in, hands its token to the windows of this address that have none
+ * any more, and closes: leaving the page would throw away what was typed.
  */
 
 export type AccessMode = "off" | "dev" | "oidc";
@@ -11,7 +14,16 @@ export type Session = { config: WebConfig; token: string | null; ended: boolean 
 
 const TOKEN = "depotgrid-token";
 const PENDING = "depotgrid-sign-in";
-type Pending = { state: string; verifier: string; returnTo: string; tokenEndpoint: string; clientId: string };
+const BESIDE = "depotgrid-sign-in";
+type Kept = { token: string; until: number };
+type Pending = {
+  state: string;
+  verifier: string;
+  returnTo: string;
+  beside: boolean;
+  tokenEndpoint: string;
+  clientId: string;
+};
 
 let session: Session | null = null;
 const watchers = new Set<() => void>();
@@ -38,12 +50,20 @@ export async function openSession(): Promise<void> {
   if (!answer.ok) throw new Error(`/web-config.json: ${answer.status}`);
   const config = (await answer.json()) as WebConfig;
   become({ config, token: config.auth === "off" ? null : keptToken(), ended: false });
+  new BroadcastChannel(BESIDE).onmessage = ({ data }: MessageEvent<Kept>) => {
+    if (session?.ended) keep(data);
+  };
+}
+
+function keep(kept: Kept): void {
+  sessionStorage.setItem(TOKEN, JSON.stringify(kept));
+  become({ ...currentSession(), token: kept.token, ended: false });
 }
 
 function keptToken(): string | null {
   const kept = sessionStorage.getItem(TOKEN);
   if (!kept) return null;
-  const { token, until } = JSON.parse(kept) as { token: string; until: number };
+  const { token, until } = JSON.parse(kept) as Kept;
   return until > Date.now() ? token : null;
 }
 
@@ -78,8 +98,13 @@ function encoded(bytes: Uint8Array): string {
 
 const randomText = () => encoded(crypto.getRandomValues(new Uint8Array(32)));
 
-/** Leave for the issuer's page; comes back to `/signed-in`. */
-export async function signIn(returnTo: string): Promise<void> {
+/** Sign in anew in a second window, so that this one keeps what it shows. */
+export function signInBeside(): void {
+  window.open("/sign-in", "_blank");
+}
+
+/** Leave for the issuer's page; comes back to `/signed-in`. `beside`: to hand the token to the other windows, and close. */
+export async function signIn(returnTo: string, beside = false): Promise<void> {
   const { config } = currentSession();
   const issuer = config.auth === "dev" ? `${window.location.origin}/auth/dev` : config.issuer;
   if (!issuer || !config.client_id) throw new Error("NO_CLIENT");
@@ -90,6 +115,7 @@ export async function signIn(returnTo: string): Promise<void> {
     state: randomText(),
     verifier: randomText(),
     returnTo,
+    beside,
     tokenEndpoint: endpoints.token_endpoint,
     clientId: config.client_id,
   };
@@ -116,9 +142,9 @@ export function finishSignIn(query: string): Promise<string> {
 }
 
 async function redeem(answer: URLSearchParams): Promise<string> {
-  const kept = sessionStorage.getItem(PENDING);
+  const asked = sessionStorage.getItem(PENDING);
   sessionStorage.removeItem(PENDING);
-  const pending = kept ? (JSON.parse(kept) as Pending) : null;
+  const pending = asked ? (JSON.parse(asked) as Pending) : null;
   if (answer.has("error")) throw new Error(answer.get("error_description") ?? answer.get("error") ?? "");
   if (!pending || answer.get("state") !== pending.state) throw new Error("MIXED_UP");
   const told = await fetch(pending.tokenEndpoint, {
@@ -133,8 +159,13 @@ async function redeem(answer: URLSearchParams): Promise<string> {
   });
   const document = (await told.json()) as { access_token?: string; expires_in?: number; error_description?: string };
   if (!told.ok || !document.access_token) throw new Error(document.error_description ?? String(told.status));
-  const until = Date.now() + (document.expires_in ?? 3600) * 1000;
-  sessionStorage.setItem(TOKEN, JSON.stringify({ token: document.access_token, until }));
-  become({ ...currentSession(), token: document.access_token, ended: false });
+  const kept = { token: document.access_token, until: Date.now() + (document.expires_in ?? 3600) * 1000 };
+  keep(kept);
+  if (pending.beside) {
+    const others = new BroadcastChannel(BESIDE);
+    others.postMessage(kept);
+    others.close();
+    window.close();
+  }
   return pending.returnTo;
 }

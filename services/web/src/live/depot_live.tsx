@@ -1,7 +1,8 @@
 /** The depot that all pages below it are about: what it is, its stream, and its newest card. */
 import { type QueryClient, useQuery, useQueryClient } from "@tanstack/react-query";
-import { createContext, type ReactNode, useContext, useEffect, useState } from "react";
+import { createContext, type ReactNode, useContext, useEffect, useState, useSyncExternalStore } from "react";
 import { type Read, read, told } from "../api/client.ts";
+import { currentSession, watchSession } from "../api/session.ts";
 import { type Connection, LiveFeed } from "./live_feed.ts";
 
 export type DatedCard = { card: Read["Card"]; answeredAt: number };
@@ -51,6 +52,10 @@ export function DepotLiveProvider({ depot, children }: { depot: Read["DepotDocum
   const [connection, setConnection] = useState<Connection>({ state: "connecting", since: Date.now() });
   const [listeners] = useState(() => new Set<(event: StreamedEvent) => void>());
   const { depot_id, microgrid_id } = depot;
+  // A stream that was refused for want of a token begins anew with the next one.
+  const { token } = useSyncExternalStore(watchSession, currentSession);
+  const [servedWith, setServedWith] = useState(token);
+  if (token !== null && token !== servedWith) setServedWith(token);
 
   useEffect(() => {
     if (microgrid_id === null) return;
@@ -67,7 +72,7 @@ export function DepotLiveProvider({ depot, children }: { depot: Read["DepotDocum
       refused: () => outdate(client, "depot", depot_id),
     });
     return () => feed.end();
-  }, [client, depot_id, microgrid_id, listeners]);
+  }, [client, depot_id, microgrid_id, listeners, servedWith]);
 
   const onEvent = (listener: (event: StreamedEvent) => void) => {
     listeners.add(listener);
