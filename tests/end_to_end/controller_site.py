@@ -72,8 +72,9 @@ class Site:
         assert stored, "no event is stored"
         return [f"{one.event.event_type}: {fault}" for one in stored for fault in validate_event(one.event)]
 
-    def another_worker(self, kafka: str | None = None, **settings: object) -> WorkerProcess:
+    def another_worker(self, kafka: str | None = None, kafka_group_id: str | None = None) -> WorkerProcess:
         """Start one more worker on the same site, which ends with the test."""
+        settings = {} if kafka_group_id is None else {"kafka_group_id": kafka_group_id}
         made = WorkerProcess(self.folder, self.database_url, mqtt_url=self.mqtt.url(), kafka=kafka, **settings)
         self.workers.append(made)
         return made.start()
