@@ -53,7 +53,7 @@ def run_process(name: str, service: str, serve: Serve, *, need: Collection[Need]
     try:
         uvloop.run(_until_signal(settings, serve, say))
     except (StartFault, ListenError, *faults) as fault:
-        say(str(fault))
+        say(str(fault) or type(fault).__name__)
         return 1
     return 0
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
 import uuid_utils
-import uvloop
 from prometheus_client import CollectorRegistry
 
 from broker_sessions.kafka_publisher import KafkaPublisher
@@ -25,10 +22,10 @@ from event_relay.relay import BrokerRelay
 from event_store.append import EVENT_CHANNEL
 from event_store.database import UNREACHABLE, DatabaseFault, Pool, connect, open_pool
 from event_store.outbox import prune_outbox
-from service_runtime.health import ListenError, health_app, serve
-from service_runtime.logs import configure_logging
+from service_runtime.health import health_app, serve
 from service_runtime.metrics import RelayMetrics
-from service_runtime.settings import Need, Settings, load_settings
+from service_runtime.process import run_process
+from service_runtime.settings import Need, Settings
 
 SERVICE = "depotgrid-relay"
 _DRAIN_S = 2.0
@@ -44,10 +41,10 @@ log = structlog.get_logger("event_relay")
 class Relay:
     """All relays of one process; `run` is its life."""
 
-    def __init__(self, settings: Settings, pool: Pool, metrics: RelayMetrics) -> None:
+    def __init__(self, settings: Settings, pool: Pool, metrics: RelayMetrics, stop: asyncio.Event) -> None:
         self._settings = settings
         self._pool = pool
-        self._stopping = asyncio.Event()
+        self._stopping = stop
         name = f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}"
         self._relays: list[BrokerRelay] = []
         if settings.mqtt_url is not None:
@@ -64,12 +61,8 @@ class Relay:
         stuck = [(relay.broker, relay.stuck_s()) for relay in self._relays if relay.stuck_s() > limit_s]
         return [*reasons, *(f"{broker} has confirmed nothing for {stuck_s:.0f} s" for broker, stuck_s in stuck)]
 
-    def stop(self) -> None:
-        """Begin to leave."""
-        self._stopping.set()
-
     async def run(self) -> None:
-        """Work until `stop`; raises what kills a part of it."""
+        """Work until `stop` is set; raises what kills a part of it."""
         relaying = [asyncio.create_task(relay.run(), name=f"relay-{relay.broker}") for relay in self._relays]
         others = [asyncio.create_task(self._listen(), name="listen"), asyncio.create_task(self._prune(), name="prune")]
         stopping = asyncio.create_task(self._wait_for_stop())
@@ -138,20 +131,11 @@ def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - a relay owns its clock
 
 
-async def _run(settings: Settings) -> None:
+async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     pool = await open_pool(settings.database_url or "", SERVICE)
     try:
-        relay = Relay(settings, pool, RelayMetrics(registry))
-        loop = asyncio.get_running_loop()
-
-        def first() -> None:
-            relay.stop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, os._exit, 1)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, first)
+        relay = Relay(settings, pool, RelayMetrics(registry), stop)
         async with serve(health_app(registry, relay.readiness), settings.http_host, settings.http_port) as port:
             log.info("relay up", probes=f"http://{settings.http_host}:{port}/readyz")
             await relay.run()
@@ -161,15 +145,4 @@ async def _run(settings: Settings) -> None:
 
 def run() -> int:
     """Run until a signal; 0 after an orderly stop, 1 with one line when the start fails, 2 for wrong settings."""
-    settings = load_settings(need=(Need.DATABASE, Need.BROKER))
-    if not isinstance(settings, Settings):
-        for fault in settings:
-            sys.stderr.write(f"depotgrid relay: {fault.line()}\n")
-        return 2
-    configure_logging(SERVICE, level=settings.log_level, style=settings.log_format)
-    try:
-        uvloop.run(_run(settings))
-    except (DatabaseFault, ListenError, *UNREACHABLE) as fault:
-        sys.stderr.write(f"depotgrid relay: {str(fault) or type(fault).__name__}\n")
-        return 1
-    return 0
+    return run_process("relay", SERVICE, _serve, need=(Need.DATABASE, Need.BROKER), faults=(DatabaseFault, *UNREACHABLE))

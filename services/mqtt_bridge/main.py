@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
 import structlog
 import uuid_utils
-import uvloop
 from prometheus_client import CollectorRegistry
 
 from broker_sessions.kafka_publisher import KafkaPublisher
@@ -29,10 +26,10 @@ from microgrid.directory import SiteDirectory
 from mqtt_bridge.forwarding import Forwarder, Taken
 from sensor_packet.packet import ClaimedIdentity
 from sensor_packet.topics import MQTT_PACKET_FILTER, parse_mqtt_packet_topic
-from service_runtime.health import ListenError, health_app, serve
-from service_runtime.logs import configure_logging
+from service_runtime.health import health_app, serve
 from service_runtime.metrics import BridgeMetrics
-from service_runtime.settings import Need, Settings, load_settings
+from service_runtime.process import run_process
+from service_runtime.settings import Need, Settings
 from service_runtime.tracing import parse_traceparent
 from site_operations.ingest import Ingest, RawPacket
 from site_registry.find_depot import depot_of
@@ -46,7 +43,7 @@ log = structlog.get_logger("mqtt_bridge")
 class Bridge:
     """One bridge; `run` is its life."""
 
-    def __init__(self, settings: Settings, pool: Pool, metrics: BridgeMetrics) -> None:
+    def __init__(self, settings: Settings, pool: Pool, metrics: BridgeMetrics, stop: asyncio.Event) -> None:
         self._settings = settings
         self._pool = pool
         # It only refuses what no directory is needed to refuse.
@@ -71,7 +68,7 @@ class Bridge:
             f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}",
         )
         self._forwarder.take_from(self._session)
-        self._stopping = asyncio.Event()
+        self._stopping = stop
 
     async def readiness(self) -> Sequence[str]:
         """Why no progress is made; a standby that could take over is ready."""
@@ -81,12 +78,8 @@ class Bridge:
             reasons.append(f"the oldest packet in hand waits since {age_s:.0f} s")
         return reasons
 
-    def stop(self) -> None:
-        """Begin to leave."""
-        self._stopping.set()
-
     async def run(self) -> None:
-        """Work until `stop`; raises what kills a part of it."""
+        """Work until `stop` is set; raises what kills a part of it."""
         working = [
             asyncio.create_task(self._take_packets(), name="session"),
             asyncio.create_task(self._forwarder.run(), name="forwarder"),
@@ -146,20 +139,11 @@ def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - a bridge owns its clock
 
 
-async def _run(settings: Settings) -> None:
+async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     pool = await open_pool(settings.database_url or "", SERVICE, max_size=4)
     try:
-        bridge = Bridge(settings, pool, BridgeMetrics(registry))
-        loop = asyncio.get_running_loop()
-
-        def first() -> None:
-            bridge.stop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, os._exit, 1)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, first)
+        bridge = Bridge(settings, pool, BridgeMetrics(registry), stop)
         async with serve(health_app(registry, bridge.readiness), settings.http_host, settings.http_port) as port:
             log.info("bridge up", probes=f"http://{settings.http_host}:{port}/readyz")
             await bridge.run()
@@ -169,15 +153,4 @@ async def _run(settings: Settings) -> None:
 
 def run() -> int:
     """Run until a signal; 0 after an orderly stop, 1 with one line when the start fails, 2 for wrong settings."""
-    settings = load_settings(need=(Need.DATABASE, Need.MQTT, Need.KAFKA))
-    if not isinstance(settings, Settings):
-        for fault in settings:
-            sys.stderr.write(f"depotgrid bridge: {fault.line()}\n")
-        return 2
-    configure_logging(SERVICE, level=settings.log_level, style=settings.log_format)
-    try:
-        uvloop.run(_run(settings))
-    except (DatabaseFault, ListenError, *UNREACHABLE) as fault:
-        sys.stderr.write(f"depotgrid bridge: {str(fault) or type(fault).__name__}\n")
-        return 1
-    return 0
+    return run_process("bridge", SERVICE, _serve, need=(Need.DATABASE, Need.MQTT, Need.KAFKA), faults=(DatabaseFault, *UNREACHABLE))
