@@ -45,7 +45,8 @@ async def test_a_key_that_stood_for_another_request_is_refused(origin: Origin) -
 
 async def test_a_key_is_of_one_path(origin: Origin) -> None:
     await origin.post("/api/depot", depot(), key="k")
-    await origin.post("/api/circuit", {"circuit_id": "c", "depot_id": "d", "name": "C"}, key="k")
+    made = await origin.post("/api/circuit", {"circuit_id": "c", "depot_id": "d", "name": "C"}, key="k")
+    assert made["circuit_id"] == "c"
 
 
 async def test_a_key_is_forgotten_after_a_day(origin: Origin, clock: Clock, pool: Pool) -> None:

@@ -221,6 +221,7 @@ async def test_what_a_runner_leaves_the_next_one_does_and_nothing_twice(
     first = create_app(pool, clock, lambda: str(uuid_utils.uuid7()), Access(None)).state.replays
     running = asyncio.create_task(first.run())
     await begun(origin, address)
+    assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await pool.execute("UPDATE replay_job SET rate_per_s = NULL")

@@ -194,6 +194,7 @@ async def test_a_depot_is_emptied_from_the_leaves_to_the_root(origin: Origin, si
         await origin.delete(f"/api/{path}")
         await origin.get(f"/api/{path}", 404)
     await origin.delete("/api/depot/d")
+    assert (await origin.get("/api/depot/d", 404))["code"] == "DEPOT_NOT_FOUND"
 
 
 async def test_a_circuit_can_not_come_under_itself(origin: Origin, site: dict[str, Any]) -> None:
