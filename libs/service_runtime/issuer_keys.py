@@ -84,7 +84,7 @@ class IssuerKeys:
         issuer, address = told.get("issuer"), told.get("jwks_uri")
         if not isinstance(issuer, str) or not same_issuer(self._issuer)(issuer):
             raise ValueError("its configuration names another issuer")
-        if not isinstance(address, str) or not _is_safe(address):
+        if not isinstance(address, str) or not is_safe(address):
             raise ValueError("its configuration has no safe jwks_uri")
         return address
 
@@ -102,7 +102,8 @@ async def fetch_bounded(address: str) -> bytes:
     return bytes(body)
 
 
-def _is_safe(address: str) -> bool:
+def is_safe(address: str) -> bool:
+    """Whether nobody on the way can change what an address says: https, or this machine itself."""
     parts = urlsplit(address)
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -25,6 +25,7 @@ import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from operator_cli.pages import Pages, SignInConfig
+from operator_cli.sign_in_origins import NotDescribed, as_described
 from service_runtime.health import ListenError, serve
 from service_runtime.problem import MEDIA_TYPE, Problem
 
@@ -165,7 +166,7 @@ def open_client() -> httpx2.AsyncClient:
     return client
 
 
-async def _run(port: int, read_port: int, command_port: int, runs_port: int, pages: Pages) -> None:
+async def _run(port: int, read_port: int, command_port: int, runs_port: int, pages: Pages, issuer: str | None) -> None:
     stop = asyncio.Event()
 
     def signalled() -> None:
@@ -178,17 +179,48 @@ async def _run(port: int, read_port: int, command_port: int, runs_port: int, pag
     async with open_client() as http:
         read_url, command_url, runs_url = (f"http://{_HOST}:{one}" for one in (read_port, command_port, runs_port))
         app = front_app(http, read_url, command_url, pages, runs_url)
-        async with serve(app, _HOST, port):
+        async with _knowing_where_to_sign_in(pages, issuer), serve(app, _HOST, port):
             await stop.wait()
+
+
+@asynccontextmanager
+async def _knowing_where_to_sign_in(pages: Pages, issuer: str | None) -> AsyncGenerator[None]:
+    """While it lasts, pages may talk to where they sign in; before it begins the issuer has been asked, or was given its time."""
+    if issuer is None:
+        yield
+        return
+    answers = as_described(issuer)
+
+    def take(found: tuple[str, ...] | NotDescribed) -> None:
+        if isinstance(found, NotDescribed):
+            sys.stderr.write(f"depotgrid front: {found.line}\n")
+            sys.stderr.flush()
+        else:
+            pages.allow(found)
+
+    async def go_on() -> None:
+        async for found in answers:
+            take(found)
+
+    # Before the first page goes out, so that its policy lets it sign in.
+    take(await anext(answers))
+    reading = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def run() -> int:
     """Serve until a signal; 1 with one line when the port can not be had."""
     port, read_port, command_port = (int(given) for given in sys.argv[1:4])
-    pages = Pages(Path(sys.argv[4]), msgspec.json.decode(sys.argv[5], type=SignInConfig))
+    config = msgspec.json.decode(sys.argv[5], type=SignInConfig)
+    pages = Pages(Path(sys.argv[4]), config)
+    issuer = config.issuer if config.auth == "oidc" else None
     try:
         with suppress(asyncio.CancelledError):
-            uvloop.run(_run(port, read_port, command_port, int(sys.argv[6]), pages))
+            uvloop.run(_run(port, read_port, command_port, int(sys.argv[6]), pages, issuer))
     except ListenError as fault:
         sys.stderr.write(f"depotgrid front: {fault}\n")
         return 1

@@ -5,8 +5,8 @@ the browser's affair; under `/assets/` it is a 404, so that a page of an older b
 `/assets/` carry a hash of their content and are kept for a year; everything else is asked about each time (`ETag`, 304). Text is
 held compressed, too, for who takes gzip.
 
-The policy lets a page load scripts and styles from here alone, and talk to here and to the issuer that it signs in at. Nothing
-inline, no frames around it.
+The policy lets a page load scripts and styles from here alone, and talk to here and to where it signs in (`sign_in_origins.py`).
+Nothing inline, no frames around it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 from starlette.types import Scope, Send
+
+from operator_cli.sign_in_origins import origin_of
 
 INDEX = "/index.html"
 CONFIG = "/web-config.json"
@@ -60,7 +62,12 @@ class Pages:
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         }
         self._files[CONFIG] = _file(msgspec.json.encode(config), "application/json", b"no-store")
-        self._headers = _security_headers(config)
+        own = origin_of(config.issuer) if config.auth == "oidc" and config.issuer else None
+        self._headers = _security_headers((own,) if own is not None else ())
+
+    def allow(self, origins: Sequence[str]) -> None:
+        """From now on pages may talk to these, besides where they come from."""
+        self._headers = _security_headers(origins)
 
     def is_ours(self, method: str, path: str) -> bool:
         """Whether a request is for a page and not for an API."""
@@ -118,14 +125,13 @@ def _takes_gzip(accepted: bytes) -> bool:
     return False
 
 
-def _security_headers(config: SignInConfig) -> list[tuple[bytes, bytes]]:
-    others = _origin(config.issuer) if config.auth == "oidc" and config.issuer else ""
+def _security_headers(origins: Sequence[str]) -> list[tuple[bytes, bytes]]:
     policy: Mapping[str, str] = {
         "default-src": "'none'",
         "script-src": "'self'",
         "style-src": "'self'",
         "img-src": "'self' data:",
-        "connect-src": f"'self' {others}".strip(),
+        "connect-src": " ".join(("'self'", *origins)),
         "base-uri": "'none'",
         "form-action": "'self'",
         "frame-ancestors": "'none'",
@@ -136,8 +142,3 @@ def _security_headers(config: SignInConfig) -> list[tuple[bytes, bytes]]:
         (b"referrer-policy", b"same-origin"),
         (b"cross-origin-opener-policy", b"same-origin"),
     ]
-
-
-def _origin(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"

@@ -126,6 +126,14 @@ async def test_the_pages_are_told_how_one_signs_in_and_may_talk_to_that_issuer(f
         assert "connect-src 'self' https://id.example;" in told.headers["content-security-policy"]
 
 
+async def test_an_issuer_whose_tokens_come_from_elsewhere_is_talked_to_there(folder: Path) -> None:
+    pages = Pages(folder, SignInConfig("oidc", "https://id.example/realm", "depotgrid-web"))
+    pages.allow(("https://id.example", "https://login.example:8443"))
+    async for client in _serving(pages):
+        policy = (await client.get("/")).headers["content-security-policy"]
+        assert "connect-src 'self' https://id.example https://login.example:8443;" in policy
+
+
 async def test_pages_that_are_not_built_say_what_builds_them(tmp_path: Path) -> None:
     async for client in _serving(Pages(tmp_path / "dist", _OFF)):
         answered = await client.get("/")
