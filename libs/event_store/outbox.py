@@ -16,6 +16,8 @@ late their messages arrive, the rows as they are seen for the first time are in 
 was seen. Edge: a broker that confirms a row and refuses the one before it breaks the premise. Kafka can not, since the producer is
 idempotent; an MQTT broker that refuses some topics and not others may.
 
+Cost. A page is read along the index, as `follow.py` says, and costs the same however much waits behind it.
+
 Removal. What every broker confirmed is removed in bounded batches once it is old enough. Brokers that no relay has served for a
 long time hold nothing back: their cursors are forgotten. Where there are no cursors at all, since nobody relays, rows are kept for
 that same long time and then let go; the events themselves stay in `event_store`.
@@ -30,6 +32,7 @@ import msgspec
 
 from event_store.database import Connection, Pool
 from event_store.dead_letters import DeadLetter, get_dead_letters
+from event_store.follow import ALONG_THE_INDEX
 from event_store.read import EVENT_COLUMNS, StoredEvent, stored_event
 
 SHARES = 8
@@ -139,9 +142,6 @@ async def release_shares(pool: Pool, broker: str, holder: str, shares: Collectio
         )
 
 
-_ALONG_THE_INDEX = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
-"""The outbox grows faster than the planner learns of it; taken for small, a long backlog would be sorted for each page."""
-
 _NEXT = f"""
 WITH settled AS MATERIALIZED (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS below), page AS (
     SELECT o.transaction_id, o.outbox_position, o.event_position, o.dead_letter_id, {_SHARE} AS share
@@ -164,7 +164,7 @@ async def next_entries(connection: Connection, cursors: Mapping[int, OutboxPosit
     lowest = min(cursors.values())
     after = [cursors.get(share) for share in range(SHARES)]
     async with connection.transaction():
-        await connection.execute(_ALONG_THE_INDEX)
+        await connection.execute(ALONG_THE_INDEX)
         rows = await connection.fetch(
             _NEXT,
             str(lowest.transaction_id),
@@ -246,7 +246,7 @@ async def prune_outbox(pool: Pool, *, keep_sent_s: float, keep_unsent_s: float, 
             return Pruned(0, unsent=False, forgotten=())
         forgotten = sorted({row["broker"] for row in await connection.fetch(_FORGET, float(keep_unsent_s))})
         confirmed = await connection.fetchrow(_CONFIRMED)
-        await connection.execute(_ALONG_THE_INDEX)
+        await connection.execute(ALONG_THE_INDEX)
         if confirmed is None:
             rows = await connection.fetchval(_PRUNE, _NEVER, 0, limit, float(keep_unsent_s))
         else:

@@ -37,8 +37,8 @@ from starlette.requests import Request
 
 from event_store.append import EVENT_CHANNEL
 from event_store.database import UNREACHABLE, Connection
-from event_store.follow import START, end_position
-from event_store.read import EVENT_COLUMNS, Position, StoredEvent, stored_event
+from event_store.follow import START, Wanted, along_the_index, end_position, next_stretch
+from event_store.read import Position, StoredEvent
 from microgrid.card import STATE_OF_CHARGE, Card, is_card_event, lasting, next_turn
 from microgrid.provisioning import RETIRED
 from read_api.answers import NoQuery, not_found
@@ -57,6 +57,8 @@ CARD_INTERVAL_S = 0.25
 RECHECK_S = 1.0
 GATHER_S = 0.2
 """How long a busy microgrid gathers events before it hands them on."""
+_LOOKED_AT = 500
+"""Most events, of whichever microgrids, that one statement looks at."""
 _CARDS_AT_ONCE = 50
 """Most cards that are read in one snapshot."""
 _CARDS_IN_ONE_GO = 10
@@ -70,13 +72,6 @@ _DESCRIPTION = (
 )
 _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
-
-_NEXT = f"""
-SELECT {EVENT_COLUMNS} FROM event_store e
-WHERE (e.transaction_id, e.global_position) > ($1::text::xid8, $2::bigint) AND e.transaction_id <= $3::text::xid8
-  AND e.microgrid_id = ANY ($4::uuid[]) AND (e.event_type = ANY ($5::text[]) OR e.payload ->> 'measurand' = $6)
-ORDER BY e.transaction_id, e.global_position LIMIT $7
-"""  # noqa: S608 - constants of ours
 
 
 class _Channel:
@@ -278,13 +273,14 @@ class Streams:
         await connection.add_listener(EVENT_CHANNEL, woken)
         await connection.add_listener(CHANGE_CHANNEL, reconfigured)
         try:
-            while not connection.is_closed():
-                self._wake.clear()
-                await self._round(connection)
-                self.last_round = asyncio.get_running_loop().time()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await self._wake.wait()
+            async with along_the_index(connection):
+                while not connection.is_closed():
+                    self._wake.clear()
+                    await self._round(connection)
+                    self.last_round = asyncio.get_running_loop().time()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_S):
+                            await self._wake.wait()
         finally:
             if not connection.is_closed():
                 await connection.remove_listener(EVENT_CHANNEL, woken)
@@ -298,20 +294,12 @@ class Streams:
         end = await end_position(connection)
         while end > self._position and self._channels:
             types = frozenset[str]().union(*(c.event_types for channel in self._channels.values() for c in channel.clients))
-            rows = await connection.fetch(
-                _NEXT,
-                str(self._position.transaction_id),
-                self._position.global_position,
-                str(end.transaction_id),
-                list(self._channels),
-                sorted(types),
-                STATE_OF_CHARGE,
-                PAGE,
-            )
-            self._hand_on(map(stored_event, rows))
-            if len(rows) < PAGE:
+            wanted = Wanted(list(self._channels), types, (STATE_OF_CHARGE,))
+            stretch = await next_stretch(connection, self._position, end, wanted, look_at=_LOOKED_AT)
+            self._hand_on(stretch.events)
+            if stretch.end is None:
                 break
-            self._position = Position(rows[-1]["transaction_id"], rows[-1]["global_position"])
+            self._position = stretch.end
         self._position = max(self._position, end)
 
     def _let_in(self) -> None:
