@@ -96,13 +96,21 @@ class BatchOutcome(msgspec.Struct):
     """Dead letters by code and gateway."""
     heartbeats_lost: int = 0
 
-    def add(self, other: BatchOutcome) -> None:
-        """Count another batch in."""
-        self.packets.update(other.packets)
-        self.dead_letters.update(other.dead_letters)
-        self.remediations.update(other.remediations)
-        self.causes.update(other.causes)
-        self.heartbeats_lost += other.heartbeats_lost
+
+_Part = tuple[Sequence[PreparedPacket], Mapping[int, circuit_capacity.CapacityDecision], Appended]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What was stored of a batch, in the parts that it took. Counting it is left to the caller, who may have better to do first."""
+
+    parts: Sequence[_Part]
+
+    def outcome(self) -> BatchOutcome:
+        """Count what became of the packets."""
+        outcome = BatchOutcome()
+        for batch, decided, appended in self.parts:
+            _count_in(outcome, batch, decided, appended)
+        return outcome
 
 
 class Ingest:
@@ -157,21 +165,20 @@ class Ingest:
             self._last_arrival, self._last_metadata = arrival, metadata
         return self._last_metadata
 
-    async def store(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
+    async def store(self, batch: Sequence[PreparedPacket]) -> Stored:
         """Store a batch; raises what says that the database can not do it now, and then has stored nothing of it."""
         try:
-            return await self._store_together(batch)
+            return Stored((await self._store_together(batch),))
         except UNREACHABLE:
             raise
         except UNSTORABLE as fault:
             if len(batch) == 1:
-                return await self._store_together([unstorable(batch[0], fault)])
+                return Stored((await self._store_together([unstorable(batch[0], fault)]),))
         middle = len(batch) // 2
-        outcome = await self.store(batch[:middle])
-        outcome.add(await self.store(batch[middle:]))
-        return outcome
+        first = await self.store(batch[:middle])
+        return Stored((*first.parts, *(await self.store(batch[middle:])).parts))
 
-    async def _store_together(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
+    async def _store_together(self, batch: Sequence[PreparedPacket]) -> _Part:
         now = self._clock()
         letters = [_failed_at(prepared.letter, now) for prepared in batch if prepared.letter is not None]
         capacity_steps = _capacity_steps(batch)
@@ -179,11 +186,11 @@ class Ingest:
             appended = await self._store.append(_events_of(batch, {}))
             if appended.open_remediation:
                 await self._store.settle_remediation(_applied(batch, {}))
-            return _outcome(batch, {}, appended)
+            return batch, {}, appended
         async with self._store.transaction() as transaction:
             decided, appended = await self._store_within(transaction, batch, now)
             await transaction.put_dead_letters(letters)
-        return _outcome(batch, decided, appended)
+        return batch, decided, appended
 
     async def tell(self, transaction: StoreTransaction, batch: Sequence[PreparedPacket]) -> list[PacketOutcome]:
         """Store a batch whose sender waits for the answer, in the caller's transaction, and tell what became of each packet.
@@ -326,10 +333,12 @@ def _remediation_entries(batch: Sequence[PreparedPacket], now: datetime) -> list
     ]
 
 
-def _outcome(
-    batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision], appended: Appended
-) -> BatchOutcome:
-    outcome = BatchOutcome()
+def _count_in(
+    outcome: BatchOutcome,
+    batch: Sequence[PreparedPacket],
+    decided: Mapping[int, circuit_capacity.CapacityDecision],
+    appended: Appended,
+) -> None:
     seen: set[str] = set()
     for prepared in batch:
         outcome.packets[(prepared.raw.source, _summary(prepared, decided, appended.new_ids, seen))] += 1
@@ -341,7 +350,6 @@ def _outcome(
                     outcome.remediations[step.code] += 1
     for decision in decided.values():
         outcome.heartbeats_lost += sum(event.event_type == CONTROLLER_HEARTBEAT_LOST for event in decision.transitions)
-    return outcome
 
 
 def _summary(

@@ -1,8 +1,9 @@
 """Collect packets, hand them over in batches, acknowledge after the commit.
 
 There is no timer to wait for: a batch is whatever arrived while the one before committed, up to `batch_max`. One task prepares, in
-small portions between which the sockets are read, and one stores: so the database commits a batch while the next is prepared. Order
-is kept: one batch commits at a time, and acknowledgements go out in the order of arrival.
+small portions between which the sockets are read, and one stores: so the database commits a batch while the next is prepared, and
+what is left to do of a batch that committed (its acknowledgements, its counts) is done while the database has the next. Order is
+kept: one batch commits at a time, and acknowledgements go out in the order of arrival.
 
 When the database can not take a batch, nothing is acknowledged and nothing dead-lettered: the same batch is tried again with a
 jittered backoff, for ever. Packets that arrive meanwhile are held up to a bound of packets and bytes; sources ask `is_full` and
@@ -16,12 +17,12 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from service_runtime.metrics import IngestMetrics
-from site_operations.ingest import BatchOutcome, Ingest, PreparedPacket, RawPacket
+from site_operations.ingest import BatchOutcome, Ingest, PreparedPacket, RawPacket, Stored
 
 _PORTION = 100
 """Packets prepared without a look at the sockets: about 2 ms."""
@@ -50,6 +51,14 @@ _Prepared = tuple[Source, object, PreparedPacket, float]
 """Who handed it over, what it wants back, the packet, and when it arrived by `perf_counter`."""
 
 
+class _Committed(NamedTuple):
+    """A batch that is stored and not finished with yet, and how long storing it took."""
+
+    batch: list[_Prepared]
+    stored: Stored
+    seconds: float
+
+
 class Pipeline:
     """One per worker, shared by its sources. `run` is the task that works; the rest is called from the same event loop."""
 
@@ -62,6 +71,7 @@ class Pipeline:
         self._waiting: deque[_Waiting] = deque()
         self._prepared: list[_Prepared] = []
         self._storing: list[_Prepared] = []
+        self._working = asyncio.TaskGroup()
         self._packets_in_hand = 0
         self._bytes_in_hand = 0
         self._was_full = False
@@ -117,7 +127,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Work until cancelled. Cancelling leaves what is in hand unacknowledged."""
-        async with asyncio.TaskGroup() as working:
+        async with self._working as working:
             working.create_task(self._keep_preparing(), name="prepare")
             working.create_task(self._keep_storing(), name="store")
 
@@ -137,11 +147,22 @@ class Pipeline:
         while True:
             await self._ready.wait()
             self._ready.clear()
-            while self._prepared:
-                batch, self._prepared = self._prepared, []
-                self._storing = batch
-                self._taken.set()
-                await self._store(batch)
+            under_way = self._begin_storing()
+            while under_way is not None:
+                committed = await under_way
+                under_way = self._begin_storing()
+                if under_way is not None:
+                    await asyncio.sleep(0)  # its statement leaves before the one before it is finished with
+                self._finish(committed)
+
+    def _begin_storing(self) -> asyncio.Task[_Committed] | None:
+        """Let what is prepared be stored; None if there is nothing."""
+        if not self._prepared:
+            self._storing = []
+            return None
+        self._storing, self._prepared = self._prepared, []
+        self._taken.set()
+        return self._working.create_task(self._store(self._storing), name="commit")
 
     def _prepare_portion(self) -> None:
         waiting, prepared, prepare = self._waiting, self._prepared, self._ingest.prepare
@@ -149,28 +170,14 @@ class Pipeline:
             source, token, raw, since = waiting.popleft()
             prepared.append((source, token, prepare(raw), since))
 
-    async def _store(self, batch: list[_Prepared]) -> None:
+    async def _store(self, batch: list[_Prepared]) -> _Committed:
+        """Store a batch, however often that has to be tried."""
         started = perf_counter()
-        outcome = await self._store_until_stored([entry[2] for entry in batch])
-        commit_s = perf_counter() - started
-        self._storing = []
-        self._release([entry[2].raw for entry in batch])
-        by_source: dict[str, tuple[Source, list[object]]] = {}
-        for source, token, _, _ in batch:
-            by_source.setdefault(source.name, (source, []))[1].append(token)
-        for source, tokens in by_source.values():
-            source.stored(tokens)
-        self._count(outcome, batch, commit_s)
-        if self._was_full and self._packets_in_hand < self._max_packets // 2 and self._bytes_in_hand < self._max_bytes // 2:
-            self._was_full = False
-            for source in self._sources:
-                source.has_room()
-
-    async def _store_until_stored(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
+        packets = [entry[2] for entry in batch]
         backoff_s = _FIRST_BACKOFF_S
         while True:
             try:
-                outcome = await self._ingest.store(batch)
+                stored = await self._ingest.store(packets)
             except Exception as fault:  # whatever it is, an unstored batch must not be acknowledged
                 self.trouble = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
                 self._metrics.count_retry()
@@ -179,7 +186,21 @@ class Pipeline:
                 backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
             else:
                 self.trouble = None
-                return outcome
+                return _Committed(batch, stored, perf_counter() - started)
+
+    def _finish(self, committed: _Committed) -> None:
+        batch = committed.batch
+        self._release([entry[2].raw for entry in batch])
+        by_source: dict[str, tuple[Source, list[object]]] = {}
+        for source, token, _, _ in batch:
+            by_source.setdefault(source.name, (source, []))[1].append(token)
+        for source, tokens in by_source.values():
+            source.stored(tokens)
+        self._count(committed.stored.outcome(), batch, committed.seconds)
+        if self._was_full and self._packets_in_hand < self._max_packets // 2 and self._bytes_in_hand < self._max_bytes // 2:
+            self._was_full = False
+            for source in self._sources:
+                source.has_room()
 
     def note_full(self) -> None:
         """A source stopped reading because the pipeline is full: it hears when there is room."""

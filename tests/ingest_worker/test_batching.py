@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,10 +12,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.real_services.waiting import until
 
+from event_store.append import NOTHING_APPENDED
 from ingest_worker.batching import Pipeline
 from sensor_packet.packet import ClaimedIdentity
 from service_runtime.metrics import IngestMetrics
-from site_operations.ingest import BatchOutcome, Ingest, PreparedPacket, RawPacket
+from site_operations.ingest import Ingest, PreparedPacket, RawPacket, Stored
 
 NOW = datetime(2026, 11, 20, 21, tzinfo=UTC)
 
@@ -27,13 +27,15 @@ class GatedIngest:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.failures = 0
+        self.prepared = 0
         self.tried: list[list[bytes]] = []
         self.stored: list[bytes] = []
 
     def prepare(self, raw: RawPacket) -> PreparedPacket:
+        self.prepared += 1
         return PreparedPacket(raw, None, None, (), None, None)
 
-    async def store(self, batch: Sequence[PreparedPacket]) -> BatchOutcome:
+    async def store(self, batch: Sequence[PreparedPacket]) -> Stored:
         bodies = [prepared.raw.body for prepared in batch]
         self.tried.append(bodies)
         await self.gate.wait()
@@ -41,7 +43,7 @@ class GatedIngest:
             self.failures -= 1
             raise ConnectionResetError("the database is away")
         self.stored.extend(bodies)
-        return BatchOutcome(packets=Counter({(prepared.raw.source, "STORED"): 1 for prepared in batch}))
+        return Stored(((batch, {}, NOTHING_APPENDED),))
 
 
 class RecordingSource:
@@ -52,11 +54,14 @@ class RecordingSource:
         self._ingest = ingest
         self.acknowledged: list[int] = []
         self.acknowledged_unstored: list[int] = []
+        self.batches_tried_before: list[int] = []
+        """How many batches the store had been handed at each acknowledgement."""
         self.room = 0
 
     def stored(self, tokens: Sequence[object]) -> None:
         numbers = [token for token in tokens if isinstance(token, int)]
         self.acknowledged += numbers
+        self.batches_tried_before.append(len(self._ingest.tried))
         self.acknowledged_unstored += [number for number in numbers if body(number) not in self._ingest.stored]
 
     def has_room(self) -> None:
@@ -132,6 +137,17 @@ async def test_packets_are_stored_and_acknowledged_in_the_order_of_their_arrival
         await bench.idle()
         assert bench.source.acknowledged == list(range(500))
         assert bench.ingest.stored == [body(number) for number in range(500)]
+
+
+async def test_a_batch_that_waits_goes_to_the_database_before_the_one_that_committed_is_finished_with() -> None:
+    async with at_work(batch_max=10) as bench:
+        bench.put(*range(10))
+        await bench.trying()
+        bench.put(*range(10, 20))
+        await until(lambda: bench.ingest.prepared == 20, "the second batch prepared")
+        bench.ingest.gate.set()
+        await bench.idle()
+        assert bench.source.batches_tried_before == [2, 2]
 
 
 async def test_each_source_gets_its_own_packets_back() -> None:

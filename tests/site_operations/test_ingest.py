@@ -66,7 +66,7 @@ def ingest_into(store: EventStore, *sites: Site) -> Ingest:
 
 
 async def take(ingest: Ingest, *packets: RawPacket) -> BatchOutcome:
-    return await ingest.store([ingest.prepare(one) for one in packets])
+    return (await ingest.store([ingest.prepare(one) for one in packets])).outcome()
 
 
 async def letters_of(store: EventStore) -> list[DeadLetter]:
@@ -323,7 +323,7 @@ async def test_what_postgresql_refuses_is_alone_in_the_dead_letters(database_url
         ingest = ingest_into(store)
         batch = [ingest.prepare(soc(number)) for number in range(9)]
         batch[4] = spoiled(batch[4], **fields)
-        outcome = await ingest.store(batch)
+        outcome = (await ingest.store(batch)).outcome()
         assert outcome.packets == Counter({("mqtt", "STORED"): 8, ("mqtt", "DEAD_LETTERED"): 1})
         assert sorted(str(one) for one in await references_of(store)) == [f"p-{number}" for number in range(9) if number != 4]
         (letter,) = await letters_of(store)
