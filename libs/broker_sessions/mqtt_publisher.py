@@ -1,6 +1,7 @@
 """Publish to MQTT 5 with QoS 1, in order, and know what the broker confirmed.
 
-Confirmed is what was answered with PUBACK and a reason below 0x80; 0x10 says that nobody is subscribed, which is nobody's loss.
+Confirmed is what was answered with PUBACK and a reason below 0x80; 0x10 says that nobody is subscribed, which is nobody's loss,
+unless the caller `needs_subscriber`.
 gmqtt does not look at that reason, so the answers are taken where it hands them on (`_handle_puback_packet`). Every connection is a
 gmqtt client of its own, as in `mqtt_session.py`, with a clean session: what was not confirmed is the caller's to send again. So a
 message never goes out on a later connection behind the caller's back. At most as many are unanswered as the broker allows.
@@ -25,11 +26,13 @@ _SILENCE_S = 10.0
 """A broker that answers nothing for this long while something is on its way is given up."""
 _LARGEST_WINDOW = 1_000
 _REFUSED = 0x80
+_NO_SUBSCRIBER = 0x10
 _NEVER_BY_ITSELF = {"reconnect_retries": -2}
 
 
 class _Connection:
-    def __init__(self, client_id: str) -> None:
+    def __init__(self, client_id: str, *, needs_subscriber: bool) -> None:
+        self._least_refusal = _NO_SUBSCRIBER if needs_subscriber else _REFUSED
         self.client: Any = Client(client_id, clean_session=True, logger=_quiet)
         self.client.set_config(_NEVER_BY_ITSELF)
         self.client.on_disconnect = self._on_disconnect
@@ -71,7 +74,7 @@ class _Connection:
         place = self.unanswered.pop(mid, None)
         self.client._package_handler.id_generator.free_id(mid)
         self.client._persistent_storage.remove_message_by_mid(mid)
-        if reason >= _REFUSED and place is not None and (self.refused is None or place < self.refused[0]):
+        if reason >= self._least_refusal and place is not None and (self.refused is None or place < self.refused[0]):
             self.refused = (place, reason)
         self.changed.set()
 
@@ -81,9 +84,12 @@ class _Connection:
 
 
 class MqttPublisher:
-    """One publisher at one broker; `client_id` must be no one else's."""
+    """One publisher at one broker; `client_id` must be no one else's.
 
-    def __init__(self, url: str, client_id: str) -> None:
+    Where it `needs_subscriber`, a message that nobody is subscribed to is not confirmed.
+    """
+
+    def __init__(self, url: str, client_id: str, *, needs_subscriber: bool = False) -> None:
         address = urlsplit(url)
         self._host = address.hostname or "127.0.0.1"
         self._tls = address.scheme == "mqtts"
@@ -91,6 +97,7 @@ class MqttPublisher:
         self._username = unquote(address.username) if address.username else None
         self._password = unquote(address.password) if address.password else None
         self._client_id = client_id
+        self._needs_subscriber = needs_subscriber
         self._connection: _Connection | None = None
 
     @property
@@ -125,7 +132,7 @@ class MqttPublisher:
     async def _connected(self) -> _Connection:
         if self._connection is not None and not self._connection.lost:
             return self._connection
-        connection = _Connection(self._client_id)
+        connection = _Connection(self._client_id, needs_subscriber=self._needs_subscriber)
         if self._username is not None:
             connection.client.set_auth_credentials(self._username, self._password)
         try:

@@ -17,7 +17,7 @@ import logging
 import random
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -100,11 +100,11 @@ class Connection:
         if self.client._connection is not None:
             self.client._connection._last_data_in = time.monotonic()
 
-    async def close(self) -> None:
-        """Leave in order; the session and its subscription stay at the broker."""
+    async def close(self, *, end_session: bool = False) -> None:
+        """Leave in order; the session and its subscription stay at the broker, unless it is to end."""
         self.lost.set()
         if self.client._connection is not None:
-            await self.client.disconnect()
+            await (self.client.disconnect(session_expiry_interval=0) if end_session else self.client.disconnect())
 
     def _on_connect(self, client: Any, _session_present: int, _result: int, _properties: Any) -> None:
         client.subscribe(Subscription(self._topic_filter, qos=1, retain_handling_options=1))
@@ -132,21 +132,14 @@ Take = Callable[[Connection, int | None, str, bytes, Mapping[str, Any]], None]
 """Is given each packet: its connection, its number there (None for QoS 0), topic, body and MQTT properties."""
 
 
-class MqttSession:
-    """The session of one client id at one broker. `run` is the task that holds it until `stop_taking`.
+class LastingSession:
+    """The session of one client id at one broker, for whoever knows to be the only one under that id. `consume` keeps it connected.
 
     `take` may be called for a packet whose connection `is_current` no more: that packet comes again and is to be left.
     """
 
     def __init__(
-        self,
-        url: str,
-        client_id: str,
-        session_expiry_s: int,
-        topic_filter: str,
-        take: Take,
-        pool: Pool,
-        holder: str,
+        self, url: str, client_id: str, session_expiry_s: int, topic_filter: str, take: Take, *, severity: int = logging.INFO
     ) -> None:
         address = urlsplit(url)
         self._host = address.hostname or "127.0.0.1"
@@ -158,53 +151,28 @@ class MqttSession:
         self._session_expiry_s = session_expiry_s
         self._topic_filter = topic_filter
         self._take = take
-        self._pool = pool
-        self._holder = holder
+        self._severity = severity
         self._connection: Connection | None = None
         self._paused = False
         self._stopping = asyncio.Event()
-        self._is_holder = False
+        self.subscribed = asyncio.Event()
+        """Set once the broker has confirmed the subscription, on any connection."""
         self.trouble: str | None = None
-        """Why no packets come, while the lease is ours and the broker is not to be had."""
-
-    @property
-    def lease_name(self) -> str:
-        return f"mqtt/{self._client_id}"
-
-    async def run(self) -> None:
-        """Hold the lease when it can be had, and the connection while it is held."""
-        while not self._stopping.is_set():
-            if not await self._take_lease():
-                await self._wait(_STANDBY_POLL_S)
-                continue
-            log.info("consuming MQTT", broker=f"{self._host}:{self._port}", client_id=self._client_id)
-            renewal = asyncio.create_task(self._renew_lease(), name="mqtt-lease")
-            consuming = asyncio.create_task(self._consume(), name="mqtt-connection")
-            stopping = asyncio.create_task(self._stopping.wait())
-            try:
-                await asyncio.wait({renewal, consuming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (renewal, consuming, stopping):
-                    task.cancel()
-                await asyncio.gather(renewal, consuming, stopping, return_exceptions=True)
-            if not self._stopping.is_set():
-                await self._drop_connection()
-                log.warning("the MQTT lease went to another process, standing by", lease=self.lease_name)
+        """Why no packets come, while the broker is not to be had."""
 
     def stop_taking(self) -> None:
-        """Take no more packets; those in hand are still acknowledged until `close`."""
+        """Take no more packets; those in hand are still acknowledged until the connection is dropped."""
         self._stopping.set()
 
-    async def close(self) -> None:
-        """Disconnect in order, and let a standby have the session at once."""
+    async def drop(self) -> None:
+        """Disconnect in order; the session stays at the broker."""
+        self._stopping.set()
         await self._drop_connection()
-        if self._is_holder:
-            self._is_holder = False
-            try:
-                async with asyncio.timeout(1):
-                    await release_lease(self._pool, self.lease_name, self._holder)
-            except UNREACHABLE:
-                log.warning("the MQTT lease was not given back, it runs out by itself", lease=self.lease_name)
+
+    async def end(self) -> None:
+        """Disconnect and let the broker forget the session with all that waits in it; unconnected, that takes until its expiry."""
+        self._stopping.set()
+        await self._drop_connection(end_session=True)
 
     def is_current(self, connection: Connection) -> bool:
         """Whether packets of this connection are taken: it is the one in use, and we are not leaving."""
@@ -231,28 +199,8 @@ class MqttSession:
         if self._connection is not None:
             self._connection.resume()
 
-    async def _take_lease(self) -> bool:
-        try:
-            self._is_holder = await take_lease(self._pool, self.lease_name, self._holder, LEASE_TTL_S)
-        except UNREACHABLE as fault:
-            self.trouble = f"the lease can not be asked for: {fault}"
-            return False
-        self.trouble = None
-        return self._is_holder
-
-    async def _renew_lease(self) -> None:
-        """Renew until another holder has it. While the database is away nobody can take it, so we stay."""
-        while True:
-            await asyncio.sleep(_LEASE_RENEWAL_S)
-            try:
-                async with asyncio.timeout(_LEASE_RENEWAL_S * 2):
-                    if not await take_lease(self._pool, self.lease_name, self._holder, LEASE_TTL_S):
-                        self._is_holder = False
-                        return
-            except UNREACHABLE as fault:
-                log.warning("MQTT lease not renewed", reason=str(fault))
-
-    async def _consume(self) -> None:
+    async def consume(self) -> None:
+        """Connect and connect again, without end, until cancelled or told to stop."""
         backoff_s = _FIRST_BACKOFF_S
         while True:
             connection = Connection(self._client_id, self._session_expiry_s, self._topic_filter, self._take)
@@ -262,7 +210,8 @@ class MqttSession:
                 self.trouble = None
                 await self._until_subscribed(connection)
                 backoff_s = _FIRST_BACKOFF_S
-                log.info("connected to MQTT", broker=f"{self._host}:{self._port}")
+                self.subscribed.set()
+                log.log(self._severity, "connected to MQTT", broker=f"{self._host}:{self._port}")
                 await self._watch(connection)
                 if self._stopping.is_set():
                     return
@@ -307,12 +256,12 @@ class MqttSession:
                 if self._paused:
                     connection.stay_alive_unread()
 
-    async def _drop_connection(self) -> None:
+    async def _drop_connection(self, *, end_session: bool = False) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
                 async with asyncio.timeout(1):
-                    await connection.close()
+                    await connection.close(end_session=end_session)
             except (OSError, TimeoutError) as fault:
                 log.warning("MQTT connection not closed in order", reason=str(fault) or type(fault).__name__)
 
@@ -322,6 +271,106 @@ class MqttSession:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+class MqttSession(LastingSession):
+    """A lasting session that one process at a time holds, by a lease. `run` is the task that holds it until `stop_taking`.
+
+    `taken_over` is awaited when the lease is ours and before anything is read; an exception of the database's puts that off.
+    `lost` is awaited when another process has the lease.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        session_expiry_s: int,
+        topic_filter: str,
+        take: Take,
+        pool: Pool,
+        holder: str,
+        *,
+        taken_over: Callable[[], Awaitable[None]] | None = None,
+        lost: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(url, client_id, session_expiry_s, topic_filter, take)
+        self._pool = pool
+        self._holder = holder
+        self._taken_over = taken_over
+        self._lost = lost
+        self._is_holder = False
+
+    @property
+    def lease_name(self) -> str:
+        return f"mqtt/{self._client_id}"
+
+    async def run(self) -> None:
+        """Hold the lease when it can be had, and the connection while it is held."""
+        while not self._stopping.is_set():
+            if not await self._take_lease():
+                await self._wait(_STANDBY_POLL_S)
+                continue
+            if not await self._is_taken_over():
+                await self._wait(_STANDBY_POLL_S)
+                continue
+            log.info("consuming MQTT", broker=f"{self._host}:{self._port}", client_id=self._client_id)
+            renewal = asyncio.create_task(self._renew_lease(), name="mqtt-lease")
+            consuming = asyncio.create_task(self.consume(), name="mqtt-connection")
+            stopping = asyncio.create_task(self._stopping.wait())
+            try:
+                await asyncio.wait({renewal, consuming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (renewal, consuming, stopping):
+                    task.cancel()
+                await asyncio.gather(renewal, consuming, stopping, return_exceptions=True)
+            if not self._stopping.is_set():
+                await self._drop_connection()
+                if self._lost is not None:
+                    await self._lost()
+                log.warning("the MQTT lease went to another process, standing by", lease=self.lease_name)
+
+    async def close(self) -> None:
+        """Disconnect in order, and let a standby have the session at once."""
+        await self._drop_connection()
+        if self._is_holder:
+            self._is_holder = False
+            try:
+                async with asyncio.timeout(1):
+                    await release_lease(self._pool, self.lease_name, self._holder)
+            except UNREACHABLE:
+                log.warning("the MQTT lease was not given back, it runs out by itself", lease=self.lease_name)
+
+    async def _take_lease(self) -> bool:
+        try:
+            self._is_holder = await take_lease(self._pool, self.lease_name, self._holder, LEASE_TTL_S)
+        except UNREACHABLE as fault:
+            self.trouble = f"the lease can not be asked for: {fault}"
+            return False
+        self.trouble = None
+        return self._is_holder
+
+    async def _is_taken_over(self) -> bool:
+        if self._taken_over is None:
+            return True
+        try:
+            async with asyncio.timeout(LEASE_TTL_S / 2):
+                await self._taken_over()
+        except UNREACHABLE as fault:
+            self.trouble = f"what its last holder left can not be read: {fault}"
+            return False
+        return True
+
+    async def _renew_lease(self) -> None:
+        """Renew until another holder has it. While the database is away nobody can take it, so we stay."""
+        while True:
+            await asyncio.sleep(_LEASE_RENEWAL_S)
+            try:
+                async with asyncio.timeout(_LEASE_RENEWAL_S * 2):
+                    if not await take_lease(self._pool, self.lease_name, self._holder, LEASE_TTL_S):
+                        self._is_holder = False
+                        return
+            except UNREACHABLE as fault:
+                log.warning("MQTT lease not renewed", reason=str(fault))
 
 
 _quiet = logging.getLogger("gmqtt.quiet")

@@ -193,6 +193,16 @@ lease = sa.Table(
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
 )
 
+waiting_gateway = sa.Table(
+    "waiting_gateway",
+    metadata,
+    sa.Column("lease_name", sa.Text, primary_key=True),
+    sa.Column("gateway_id", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("since", sa.DateTime(timezone=True), nullable=False, server_default=_now),
+    sa.Column("reserved_place", sa.BigInteger, nullable=False),
+)
+
 relay_share = sa.Table(
     "relay_share",
     metadata,

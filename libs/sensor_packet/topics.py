@@ -6,6 +6,7 @@ from sensor_packet.identifiers import is_identifier
 from sensor_packet.packet import ClaimedIdentity
 
 MQTT_PACKET_FILTER = "iot/v1/+/+/packet"
+MQTT_DETOUR_FILTER = "iot/v1/+/+/detour"
 MQTT_DEAD_LETTER_FILTER = "iot/v1/dead-letter/+"
 MQTT_DOMAIN_EVENT_FILTER = "microgrid/v1/+/event/+"
 KAFKA_PACKET_TOPIC = "iot.sensor-packet.v1"
@@ -30,6 +31,23 @@ def parse_mqtt_packet_topic(topic: str) -> ClaimedIdentity | None:
             return ClaimedIdentity(gateway_id, device_id)
         case _:
             return None
+
+
+def mqtt_detour_topic(packet_topic: str) -> str:
+    """Give the topic on which what came on a packet topic waits, of the same length; ValueError where it is no packet topic."""
+    if parse_mqtt_packet_topic(packet_topic) is None:
+        raise ValueError(f"no packet topic: {packet_topic!r}")
+    return packet_topic.removesuffix("packet") + "detour"
+
+
+def mqtt_detour_filter(gateway_id: str) -> str:
+    """Give the filter of all that waits of one gateway; ValueError where the id is no identifier."""
+    return f"iot/v1/{_level(gateway_id)}/+/detour"
+
+
+def packet_topic_of_detour(detour_topic: str) -> str:
+    """Give the packet topic that a message on the detour came on before."""
+    return detour_topic.removesuffix("detour") + "packet"
 
 
 def kafka_claimed_identity(key: bytes | None, bridged_topic: str | None = None) -> ClaimedIdentity:
