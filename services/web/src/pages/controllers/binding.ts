@@ -1,5 +1,7 @@
 /** A controller binding as the API tells it, as a form holds it, and the way from one to the other and back. */
 
+import { ApiProblem } from "../../api/problem.ts";
+
 export type Binding = {
   controller_binding_id: string;
   depot_id: string;
@@ -89,4 +91,15 @@ export function ownerOf(bindings: readonly Binding[], incoming: Binding): Bindin
     one.node_id === incoming.node_id &&
     one.capabilities.some((bound) => wanted.has(bound.capability));
   return bindings.find(owns) ?? null;
+}
+
+/** The binding as it stands, told by a refusal for somebody was faster; null for any other fault. */
+export const currentOf = (fault: unknown): Binding | null =>
+  fault instanceof ApiProblem && fault.code === "VERSION_CONFLICT" ? (fault.document as { current: Binding }).current : null;
+
+/** Who owns now what was to be taken over from somebody else; null for any other fault, and where nobody does. */
+export function newOwnerOf(fault: unknown): string | null {
+  if (!(fault instanceof ApiProblem) || fault.code !== "CAPABILITY_SOURCE_CONFLICT") return null;
+  const { conflicts } = fault.document as { conflicts: { active_device_id: string | null }[] };
+  return conflicts.find((one) => one.active_device_id !== null)?.active_device_id ?? null;
 }

@@ -6,11 +6,12 @@ import { Button, Checkbox, NativeSelect, TextInput } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { ask } from "../../api/client.ts";
+import { Once } from "../../api/once.ts";
 import { ApiProblem, faultsByField } from "../../api/problem.ts";
 import { WarnMark } from "../../shown/shown.tsx";
 import { Dialog } from "../../states/dialog.tsx";
 import { words } from "../../words.ts";
-import { type Binding, boundIn, CAPABILITIES, changeOf, creationOf, type Draft, draftOf, EMPTY, fieldsOf } from "./binding.ts";
+import { type Binding, boundIn, CAPABILITIES, changeOf, creationOf, currentOf, type Draft, draftOf, EMPTY, fieldsOf } from "./binding.ts";
 
 const w = words.controllers;
 
@@ -31,12 +32,13 @@ export function BindingForm({
 }) {
   const [seen, setSeen] = useState(of);
   const [draft, setDraft] = useState<Draft>(of ? draftOf(of) : EMPTY);
+  const [once] = useState(() => new Once());
   const store = useMutation({
-    mutationFn: ({ what, over }: { what: Draft; over: Binding | null }) => send(depotId, what, over),
+    mutationFn: ({ what, over }: { what: Draft; over: Binding | null }) => send(depotId, what, over, once),
     onSuccess: onStored,
   });
   const problem = store.error instanceof ApiProblem ? store.error : null;
-  const current = problem?.code === "VERSION_CONFLICT" ? (problem.document as { current: Binding }).current : null;
+  const current = currentOf(problem);
   const faults = problem && !current ? faultsByField(problem, fieldsOf(draft)) : { at: {}, rest: [] };
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -93,14 +95,18 @@ export function BindingForm({
   );
 }
 
-function send(depotId: string, draft: Draft, over: Binding | null): Promise<Binding> {
-  if (over === null)
-    return ask<Binding>("POST", `/api/depot/${encodeURIComponent(depotId)}/controller-binding`, creationOf(draft), {
-      "Idempotency-Key": crypto.randomUUID(),
+async function send(depotId: string, draft: Draft, over: Binding | null, once: Once): Promise<Binding> {
+  if (over === null) return once.post(`/api/depot/${encodeURIComponent(depotId)}/controller-binding`, creationOf(draft));
+  try {
+    return await ask<Binding>("PATCH", `/api/controller-binding/${over.controller_binding_id}`, changeOf(draft, over), {
+      "If-Match": `"${over.version}"`,
     });
-  return ask<Binding>("PATCH", `/api/controller-binding/${over.controller_binding_id}`, changeOf(draft, over), {
-    "If-Match": `"${over.version}"`,
-  });
+  } catch (fault) {
+    const current = currentOf(fault);
+    // It stands as it was typed: by our own try whose answer never came, or by somebody of the same mind.
+    if (current && Object.keys(changeOf(draft, current)).length === 0) return current;
+    throw fault;
+  }
 }
 
 function Fields({

@@ -4,6 +4,7 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { ask, read, told } from "../../api/client.ts";
+import { Once } from "../../api/once.ts";
 import { ApiProblem } from "../../api/problem.ts";
 import { useDepotLive } from "../../live/depot_live.tsx";
 import { FreshnessMark, Id, Moment } from "../../shown/shown.tsx";
@@ -13,7 +14,7 @@ import { Dialog } from "../../states/dialog.tsx";
 import { words } from "../../words.ts";
 import { EnabledMark, devicesQuery } from "../devices/devices_page.tsx";
 import { everyPage } from "../devices/every_page.ts";
-import { type Binding, ownerOf } from "./binding.ts";
+import { type Binding, currentOf, newOwnerOf, ownerOf } from "./binding.ts";
 import { BindingForm, type FormChoices } from "./binding_form.tsx";
 
 const w = words.controllers;
@@ -42,6 +43,7 @@ export function ControllersPage() {
     for (const kind of ["bindings", "devices", "card"]) void client.invalidateQueries({ queryKey: [kind, depot.depot_id] });
     void client.invalidateQueries({ queryKey: ["actions"] });
   };
+  if (depot.microgrid_id === null) return <ProblemPanel of={new ApiProblem(404, "MICROGRID_NOT_FOUND", "")} />;
   const absent = bindings.error instanceof ApiProblem && bindings.error.code === "NOT_FOUND";
   return (
     <>
@@ -119,9 +121,10 @@ function Bound({
 }) {
   const owner = of.enabled ? null : ownerOf(all, of);
   const turn = useMutation({
-    mutationFn: () =>
-      ask<Binding>("PATCH", `/api/controller-binding/${of.controller_binding_id}`, { enabled: !of.enabled }, { "If-Match": `"${of.version}"` }),
-    onSuccess: onDone,
+    mutationFn: (enabled: boolean) =>
+      ask<Binding>("PATCH", `/api/controller-binding/${of.controller_binding_id}`, { enabled }, { "If-Match": `"${of.version}"` }),
+    // Also after a refusal: where somebody was faster, the next try is about the binding as it is by then.
+    onSettled: onDone,
   });
   return (
     <article className="panel stack tight" data-binding={of.device_id} aria-label={of.device_id}>
@@ -177,7 +180,7 @@ function Bound({
           ))}
         </tbody>
       </table>
-      {turn.error ? <ProblemPanel of={turn.error} retry={onDone} /> : null}
+      {turn.error ? <ProblemPanel of={turn.error} retry={() => turn.mutate(turn.variables)} /> : null}
       <div className="row">
         <Button size="xs" variant="default" onClick={() => onDo({ what: "edit", of })}>
           {w.edit}
@@ -187,7 +190,7 @@ function Bound({
             {w.takeOver}
           </Button>
         ) : (
-          <Button size="xs" variant="default" onClick={() => turn.mutate()} loading={turn.isPending}>
+          <Button size="xs" variant="default" onClick={() => turn.mutate(!of.enabled)} loading={turn.isPending}>
             {of.enabled ? w.disable : w.enable}
           </Button>
         )}
@@ -237,16 +240,13 @@ function Confirmed({
 }
 
 function TakeOver({ of, all, onClose, onDone }: { of: Binding; all: Binding[]; onClose: () => void; onDone: () => void }) {
-  const [owner] = useState(() => ownerOf(all, of)?.device_id ?? "");
+  const [owner, setOwner] = useState(() => ownerOf(all, of)?.device_id ?? "");
+  const [once] = useState(() => new Once());
   const take = useMutation({
-    mutationFn: () =>
-      ask<Binding>(
-        "POST",
-        `/api/controller-binding/${of.controller_binding_id}/take-over`,
-        { expected_device_id: owner },
-        { "Idempotency-Key": crypto.randomUUID() },
-      ),
+    mutationFn: () => once.post<Binding>(`/api/controller-binding/${of.controller_binding_id}/take-over`, { expected_device_id: owner }),
     onSuccess: onDone,
+    // The owner is another one by now: the dialog says so, and the next try is about that one.
+    onError: (fault) => setOwner(newOwnerOf(fault) ?? owner),
   });
   const what = of.capabilities.map((one) => words.capability[one.capability] ?? one.capability).join(", ");
   return (
@@ -263,9 +263,11 @@ function TakeOver({ of, all, onClose, onDone }: { of: Binding; all: Binding[]; o
 }
 
 function Remove({ of, onClose, onDone }: { of: Binding; onClose: () => void; onDone: () => void }) {
+  const [seen, setSeen] = useState(of);
   const remove = useMutation({
-    mutationFn: () => ask<null>("DELETE", `/api/controller-binding/${of.controller_binding_id}`, undefined, { "If-Match": `"${of.version}"` }),
+    mutationFn: () => deleted(seen),
     onSuccess: onDone,
+    onError: (fault) => setSeen(currentOf(fault) ?? seen),
   });
   return (
     <Confirmed
@@ -279,4 +281,13 @@ function Remove({ of, onClose, onDone }: { of: Binding; onClose: () => void; onD
       onClose={onClose}
     />
   );
+}
+
+/** Deletes a binding as it was seen; one that is gone already, as by a try whose answer never came, is as it was to be. */
+async function deleted(seen: Binding): Promise<void> {
+  try {
+    await ask<null>("DELETE", `/api/controller-binding/${seen.controller_binding_id}`, undefined, { "If-Match": `"${seen.version}"` });
+  } catch (fault) {
+    if (!(fault instanceof ApiProblem && fault.status === 404)) throw fault;
+  }
 }

@@ -3,6 +3,7 @@ import { Button, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useState } from "react";
 import { ask } from "../../api/client.ts";
+import { Once } from "../../api/once.ts";
 import { ApiProblem, faultsByField } from "../../api/problem.ts";
 import { Id, Mark } from "../../shown/shown.tsx";
 import { Empty, Loading, ProblemPanel } from "../../states/states.tsx";
@@ -42,10 +43,8 @@ const isAbsent = (fault: unknown) => fault instanceof ApiProblem && (fault.code 
 
 function Replay({ scope, what, dryRun, onClose }: { scope: Scope; what: string; dryRun: boolean; onClose: () => void }) {
   const client = useQueryClient();
-  const begin = useMutation({
-    mutationFn: () =>
-      ask<ReplayJob>("POST", "/api/dead-letter/replay", { ...scope, dry_run: dryRun }, { "Idempotency-Key": crypto.randomUUID() }),
-  });
+  const [once] = useState(() => new Once());
+  const begin = useMutation({ mutationFn: () => once.post<ReplayJob>("/api/dead-letter/replay", { ...scope, dry_run: dryRun }) });
   const jobId = begin.data?.job_id;
   const job = useQuery({
     queryKey: ["replay", jobId],
@@ -147,8 +146,9 @@ function Discard({ scope, what, onClose }: { scope: Scope; what: string; onClose
   const client = useQueryClient();
   const [why, setWhy] = useState("");
   const [missing, setMissing] = useState(false);
+  const [once] = useState(() => new Once());
   const discard = useMutation({
-    mutationFn: () => ask<{ discarded: number }>("POST", "/api/dead-letter/discard", { ...scope, why }, { "Idempotency-Key": crypto.randomUUID() }),
+    mutationFn: () => once.post<{ discarded: number }>("/api/dead-letter/discard", { ...scope, why }),
     onSuccess: () => {
       void client.invalidateQueries({ queryKey: ["dead-letters"] });
       void client.invalidateQueries({ queryKey: ["letter"] });
