@@ -58,6 +58,9 @@ export const words = {
     noMicrogridDo:
       "It gets one with its first circuit that has no parent and a name; or provision it on the Microgrid page.",
     other: "This did not work",
+    overtaken: "Somebody was faster",
+    overtakenDo: "Nothing was changed. What you see by now is the current state: look at it, then try again.",
+    toMicrogrid: "To the microgrid",
     otherDo: "Try again. If it stays so, tell support the code and the time.",
     code: "Code",
     notRefreshed: "Could not be brought up to date; what you see is older.",
@@ -108,7 +111,7 @@ export const words = {
     letters: (n: number) => (n === 1 ? "1 dead letter" : `${n} dead letters`),
     nothingOpen: "Nothing open",
     columns: { depot: "Depot", freshness: "Freshness", open: "Open" },
-    scopes: (n: number) => `+${n} scopes`,
+    scopes: (n: number) => (n === 1 ? "+1 scope" : `+${n} scopes`),
   },
   load: {
     title: "Load",
@@ -239,6 +242,9 @@ export const words = {
     first: "First",
     last: "Last",
     toDo: "What to do",
+    toControllers: "Bind a controller",
+    toMicrogrid: "Provision the microgrid",
+    toLetters: "Dead letters of this device",
   },
   events: {
     title: "Events",
@@ -353,6 +359,8 @@ export const words = {
     reason: "Reason",
     device: "Device",
     noDevice: "no device known",
+    ofDevice: "Only of the device",
+    ofAll: "Show those of all devices",
     stage: "Stage",
     status: "Status",
     statuses: { PENDING: "Pending", REPLAYED: "Replayed", DISCARDED: "Discarded" } as Record<string, string>,

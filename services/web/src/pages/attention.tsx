@@ -78,6 +78,12 @@ function Open({ of, depotId }: { of: Read["RemediationDocument"]; depotId: strin
       <p>
         <strong>{attention.toDo}:</strong> {of.advice}
       </p>
+      <p className="row">
+        <Cure code={of.code} depotId={depotId} />
+        <Link to="/depot/$depotId/dead-letters" params={{ depotId }} search={{ device: of.device_id } as never}>
+          {attention.toLetters}
+        </Link>
+      </p>
       <dl className="facts-wide small">
         <div>
           <dt>{attention.action}</dt>
@@ -104,4 +110,22 @@ function Open({ of, depotId }: { of: Read["RemediationDocument"]; depotId: strin
       </dl>
     </article>
   );
+}
+
+/** The page on which this can be settled, where there is one; the rest is the site file's. */
+function Cure({ code, depotId }: { code: string; depotId: string }) {
+  const { attention } = words;
+  if (code === "CAPABILITY_NOT_BOUND")
+    return (
+      <Link to="/depot/$depotId/controllers" params={{ depotId }}>
+        {attention.toControllers}
+      </Link>
+    );
+  if (code === "MICROGRID_NOT_FOUND")
+    return (
+      <Link to="/depot/$depotId/microgrid" params={{ depotId }}>
+        {attention.toMicrogrid}
+      </Link>
+    );
+  return null;
 }

@@ -92,6 +92,14 @@ function Causes(place: Place) {
         <p className="dim">{w.lead}</p>
         <StatusChoice search={place.search} />
       </div>
+      {place.search.device ? (
+        <p className="row" data-only={place.search.device}>
+          {w.ofDevice} <Id>{place.search.device}</Id>
+          <Link to="." search={{ ...place.search, device: undefined } as never}>
+            {w.ofAll}
+          </Link>
+        </p>
+      ) : null}
       <Answered of={groups}>
         {(items) => (
           <section className="panel">
@@ -128,7 +136,7 @@ function Causes(place: Place) {
                   ))}
                 </tbody>
               </table>
-            ) : statusOf(place.search) === "PENDING" ? (
+            ) : statusOf(place.search) === "PENDING" && !place.search.device ? (
               <Empty title={w.empty}>
                 <Mark tone="good" icon={<Check size={14} />}>
                   {w.emptyDo}
