@@ -1,6 +1,7 @@
 /** A dialog over the page: named by its title, left by Escape and its button; one that holds what was typed is not left by a stray click. */
-import { Modal } from "@mantine/core";
-import type { ReactNode } from "react";
+import { Button, Modal } from "@mantine/core";
+import { type ReactNode, useSyncExternalStore } from "react";
+import { currentSession, signInBeside, watchSession } from "../api/session.ts";
 import { words } from "../words.ts";
 
 export function Dialog({
@@ -32,8 +33,29 @@ export function Dialog({
           <Modal.Title>{title}</Modal.Title>
           <Modal.CloseButton aria-label={words.close} />
         </div>
-        <Modal.Body>{children}</Modal.Body>
+        <Modal.Body>
+          <SignInEnded />
+          {children}
+        </Modal.Body>
       </Modal.Content>
     </Modal.Root>
+  );
+}
+
+/** A dialog covers the page's own way to sign in again; without this one it would have to be closed, and what was typed with it. */
+function SignInEnded() {
+  const { ended } = useSyncExternalStore(watchSession, currentSession);
+  if (!ended) return null;
+  return (
+    <div className="banner warn" role="alert" style={{ marginBottom: "1rem" }}>
+      <div className="stack tight">
+        <span>{words.access.ended}</span>
+        <div>
+          <Button size="xs" onClick={signInBeside}>
+            {words.access.signIn}
+          </Button>
+        </div>
+      </div>
+    </div>
   );
 }
