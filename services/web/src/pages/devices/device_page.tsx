@@ -23,6 +23,7 @@ export function DevicePage() {
   const device = useQuery({
     queryKey: ["device", deviceId],
     queryFn: () => told(read.GET("/api/device/{device_id}", { params: { path } })),
+    refetchInterval: REFRESH_MS,
   });
   return (
     <>
@@ -85,6 +86,7 @@ function Actions({ deviceId }: { deviceId: string }) {
       everyPage((cursor) =>
         told(read.GET("/api/sensor_action", { params: { query: { device_id: deviceId, ...(cursor ? { cursor } : {}) } } })),
       ),
+    refetchInterval: REFRESH_MS,
   });
   return (
     <section className="panel stack tight" aria-labelledby="actions">

@@ -10,6 +10,7 @@ import { words } from "../../words.ts";
 import { everyPage } from "./every_page.ts";
 
 const LIMIT = 500;
+const REFRESH_MS = 15_000;
 
 export const devicesQuery = (depotId: string) => ({
   queryKey: ["devices", depotId],
@@ -26,7 +27,7 @@ export const devicesQuery = (depotId: string) => ({
 
 export function DevicesPage() {
   const { depot } = useDepotLive();
-  const found = useQuery(devicesQuery(depot.depot_id));
+  const found = useQuery({ ...devicesQuery(depot.depot_id), refetchInterval: REFRESH_MS });
   return (
     <Answered of={found}>
       {({ gateways, devices, actions }) =>
