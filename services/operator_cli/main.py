@@ -34,6 +34,7 @@ app.command("operator_cli.dead_letter_commands:app", name="dead-letter", help="W
 app.command("operator_cli.token_command:token", name="token", help="Print an access token for development.")
 app.command("operator_cli.balance:app", name="balance", help="Ask the load balancer about a site in a file.")
 app.command("operator_cli.sim_commands:app", name="sim", help="Play a depot's devices by a scenario, and keep evidence.")
+app.command("operator_cli.pages_command:pages", name="pages", help="Write the web pages for a web server of yours.")
 app.command("operator_cli.config_command:config", name="config", help="Show every setting, its value, source and meaning.")
 
 

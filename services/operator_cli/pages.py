@@ -23,10 +23,13 @@ import msgspec
 from starlette.types import Scope, Send
 
 from operator_cli.sign_in_origins import origin_of
+from service_runtime.dev_key import DEV_CLIENT
+from service_runtime.settings import Settings
 
 INDEX = "/index.html"
 CONFIG = "/web-config.json"
-_HASHED = "/assets/"
+ASSETS = "assets"
+_HASHED = f"/{ASSETS}/"
 _OF_THE_APIS = ("/api", "/auth", "/livez", "/readyz", "/metrics")
 _COMPRESSED_FROM = 512
 _TEXT = ("text/", "application/json", "application/javascript", "image/svg+xml")
@@ -43,6 +46,11 @@ class SignInConfig:
     scope: str = "openid"
 
 
+def sign_in_config(settings: Settings) -> SignInConfig:
+    """What the settings say about signing in."""
+    return SignInConfig(settings.auth, settings.oidc_issuer, DEV_CLIENT if settings.auth == "dev" else settings.oidc_client_id)
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
     body: bytes
@@ -57,7 +65,7 @@ class Pages:
 
     def __init__(self, folder: Path, config: SignInConfig) -> None:
         self._files = {
-            f"/{path.relative_to(folder).as_posix()}": _read(path, hashed=path.parent.name == "assets")
+            f"/{path.relative_to(folder).as_posix()}": _read(path, hashed=path.parent.name == ASSETS)
             for path in sorted(folder.rglob("*"))
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         }

@@ -25,12 +25,12 @@ import msgspec
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from operator_cli.embedded_postgres import EmbeddedPostgres
 from operator_cli.embedded_process import ServiceFailedError, free_port, port_is_free
-from operator_cli.pages import SignInConfig
+from operator_cli.pages import sign_in_config
 from operator_cli.places import RUN_FILE, CommandFault, RunFile, dev_key_file, pages_folder, write_run_file
 from operator_cli.sim_commands import RUNS
 from operator_cli.site_commands import new_id, now
 from operator_cli.supervised import SupervisedService
-from service_runtime.dev_key import DEV_CLIENT, DEV_PATH, DevGrant, access_token, load_dev_key
+from service_runtime.dev_key import DEV_PATH, DevGrant, access_token, load_dev_key
 from service_runtime.settings import Settings
 from site_operations.migrate import migrate
 from site_operations.site_transfer import export_from, import_into
@@ -127,7 +127,7 @@ class Stack:
             str(read_port),
             str(command_port),
             str(pages_folder(settings)),
-            _sign_in(settings),
+            msgspec.json.encode(sign_in_config(settings)).decode(),
             str(runs_port),
         ]
         self._service("front", front, environment, port)
@@ -272,11 +272,6 @@ async def _load_demo(database_url: str) -> None:
     outcome = await import_into(database_url, document, now=now(), new_id=new_id)
     if isinstance(outcome, list):
         raise CommandFault(f"the demo's site can not be loaded: {outcome[0].pointer} {outcome[0].detail}")
-
-
-def _sign_in(settings: Settings) -> str:
-    client_id = DEV_CLIENT if settings.auth == "dev" else settings.oidc_client_id
-    return msgspec.json.encode(SignInConfig(settings.auth, settings.oidc_issuer, client_id)).decode()
 
 
 def _on_terminal() -> bool:
