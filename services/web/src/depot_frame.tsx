@@ -1,8 +1,8 @@
 /** A depot's heading, its pages, and whether what they show is live. */
 import { useQuery } from "@tanstack/react-query";
 import { Outlet, useParams } from "@tanstack/react-router";
-import { useEffect, useRef, useState } from "react";
-import { read, told } from "./api/client.ts";
+import { type ReactNode, useEffect, useRef, useState } from "react";
+import { type Read, read, told } from "./api/client.ts";
 import { NavLink } from "./frame.tsx";
 import { DepotLiveProvider, useCard, useDepotLive } from "./live/depot_live.tsx";
 import { Check, Clock, Warning } from "./look/icons.tsx";
@@ -24,15 +24,18 @@ export function DepotFrame() {
   useTitle(depot.data?.name);
   if (!depot.data)
     return (
-      <div className="within content stack">
-        <h1>{depotId}</h1>
-        <Answered of={depot}>{() => null}</Answered>
-      </div>
+      <>
+        {/* What is known already has its place already: nothing moves when the rest comes. */}
+        <Heading depotId={depotId} pages={!depot.error} />
+        <div className="within content stack">
+          <Answered of={depot}>{() => null}</Answered>
+        </div>
+      </>
     );
   return (
     <Zone.Provider value={depot.data.timezone}>
       <DepotLiveProvider depot={depot.data} key={depotId}>
-        <Heading />
+        <LiveHeading />
         <div className="within content stack">
           <LiveBanner />
           <Outlet />
@@ -51,48 +54,77 @@ function useTitle(name: string | undefined) {
   }, [name]);
 }
 
-function Heading() {
+function LiveHeading() {
   const { depot } = useDepotLive();
-  const params = { depotId: depot.depot_id };
   const card = useCard(depot.depot_id).data?.card;
   return (
+    <Heading depotId={depot.depot_id} name={depot.name} zone={depot.timezone} card={card} pages>
+      {depot.microgrid_id === null ? null : <LiveMark />}
+    </Heading>
+  );
+}
+
+/** `pages`: whether there is a depot whose pages could be opened. */
+function Heading({
+  depotId,
+  name,
+  zone,
+  card,
+  pages,
+  children,
+}: {
+  depotId: string;
+  name?: string;
+  zone?: string;
+  card?: Read["Card"];
+  pages: boolean;
+  children?: ReactNode;
+}) {
+  return (
     <div className="top">
-      <div className="within" style={{ paddingTop: "0.75rem" }}>
+      <div className="within heading">
         <div className="row apart">
-          <div className="row" style={{ alignItems: "baseline" }}>
-            <h1>{depot.name}</h1>
-            <Id>{depot.depot_id}</Id>
-            <DepotClock zone={depot.timezone} />
+          <div className="row baseline">
+            <h1>{name ?? depotId}</h1>
+            {name === undefined ? null : <Id>{depotId}</Id>}
+            {zone === undefined ? null : <DepotClock zone={zone} />}
           </div>
-          {depot.microgrid_id === null ? null : <LiveMark />}
+          {children}
         </div>
-        <nav className="tabs" aria-label={words.nav.depot}>
-          <NavLink to="/depot/$depotId" params={params} exact>
-            {words.nav.load}
-          </NavLink>
-          <NavLink to="/depot/$depotId/microgrid" params={params}>
-            {words.nav.microgrid}
-          </NavLink>
-          <NavLink to="/depot/$depotId/controllers" params={params}>
-            {words.nav.controllers}
-          </NavLink>
-          <NavLink to="/depot/$depotId/devices" params={params}>
-            {words.nav.devices}
-          </NavLink>
-          <NavLink to="/depot/$depotId/attention" params={params}>
-            {words.nav.attention}
-            <Open count={card?.remediation_count} />
-          </NavLink>
-          <NavLink to="/depot/$depotId/events" params={params}>
-            {words.nav.events}
-          </NavLink>
-          <NavLink to="/depot/$depotId/dead-letters" params={params}>
-            {words.nav.deadLetters}
-            <Open count={card?.dead_letter_count} />
-          </NavLink>
-        </nav>
+        {pages ? <Pages depotId={depotId} card={card} /> : null}
       </div>
     </div>
+  );
+}
+
+function Pages({ depotId, card }: { depotId: string; card: Read["Card"] | undefined }) {
+  const params = { depotId };
+  return (
+    <nav className="tabs" aria-label={words.nav.depot}>
+      <NavLink to="/depot/$depotId" params={params} exact>
+        {words.nav.load}
+      </NavLink>
+      <NavLink to="/depot/$depotId/microgrid" params={params}>
+        {words.nav.microgrid}
+      </NavLink>
+      <NavLink to="/depot/$depotId/controllers" params={params}>
+        {words.nav.controllers}
+      </NavLink>
+      <NavLink to="/depot/$depotId/devices" params={params}>
+        {words.nav.devices}
+      </NavLink>
+      <NavLink to="/depot/$depotId/attention" params={params}>
+        {words.nav.attention}
+        <Open count={card?.remediation_count} />
+      </NavLink>
+      <NavLink to="/depot/$depotId/events" params={params}>
+        {words.nav.events}
+      </NavLink>
+      <NavLink to="/depot/$depotId/dead-letters" params={params}>
+        {words.nav.deadLetters}
+        <Open count={card?.dead_letter_count} />
+      </NavLink>
+    </nav>
   );
 }
 

@@ -153,6 +153,17 @@ function saidBy(error: unknown): string {
   return said === "MIXED_UP" ? words.access.mixedUp : `${words.access.failed}: ${said}`;
 }
 
+function Underway({ children }: { children: string }) {
+  return (
+    <section className="panel stack narrow" role="status">
+      <div className="row">
+        <Lock size={22} />
+        <h1>{children}</h1>
+      </div>
+    </section>
+  );
+}
+
 /** The second window, which signs in for one whose sign-in has ended. */
 export function SignInBeside() {
   const [fault, setFault] = useState<string | null>(null);
@@ -162,7 +173,7 @@ export function SignInBeside() {
   return (
     <div className="within content">
       {fault === null ? (
-        <p role="status">{words.access.leaving}</p>
+        <Underway>{words.access.leaving}</Underway>
       ) : (
         <p className="banner bad" role="alert">
           {fault}
@@ -184,7 +195,7 @@ export function SignedIn() {
   return (
     <div className="within content">
       {fault === null ? (
-        <p role="status">{words.access.finishing}</p>
+        <Underway>{words.access.finishing}</Underway>
       ) : (
         <>
           <p className="banner bad" role="alert">

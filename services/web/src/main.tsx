@@ -11,6 +11,8 @@ import { router } from "./routes.tsx";
 import { ProblemPanel } from "./states/states.tsx";
 import { words } from "./words.ts";
 
+const AGAIN_MS = 10_000;
+
 const client = new QueryClient({
   defaultOptions: {
     queries: {
@@ -19,6 +21,8 @@ const client = new QueryClient({
       retryDelay: (times) => Math.min(500 * 2 ** times, 8_000),
       networkMode: "always",
       refetchOnWindowFocus: true,
+      // What did not answer is asked again, however long it is away.
+      refetchInterval: (query) => (query.state.error instanceof ApiProblem && query.state.error.passing ? AGAIN_MS : false),
       staleTime: 5_000,
     },
     mutations: { networkMode: "always" },
@@ -41,10 +45,10 @@ async function start(): Promise<void> {
   } catch {
     place.render(
       <Provided>
-        <div className="within content">
+        <main className="within content">
           <h1 className="hidden">{words.product}</h1>
           <ProblemPanel of={new ApiProblem(0, "UNREACHABLE", "")} retry={() => window.location.reload()} />
-        </div>
+        </main>
       </Provided>,
     );
     setTimeout(() => void start(), 3_000);

@@ -1,15 +1,19 @@
 /** What a page shows when it does not show what it is for: loading, empty, refused, away, broken. */
 import { Button } from "@mantine/core";
 import type { UseQueryResult } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link, useMatchRoute, useParams } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { ApiProblem } from "../api/problem.ts";
-import { Cross, Lock, Question, Warning } from "../look/icons.tsx";
+import { Clock, Cross, Lock, Question, Warning } from "../look/icons.tsx";
 import { words } from "../words.ts";
+
+// A blink of the network is over by then.
+const UNNOTICED_FAILURES = 1;
 
 export function Loading({ lines = 4 }: { lines?: number }) {
   return (
-    <div className="stack" role="status" aria-label={words.loading}>
+    <div className="stack" role="status">
+      <span className="hidden">{words.loading}</span>
       {Array.from({ length: lines }, (_, number) => (
         <div key={number} className="skeleton" style={{ height: number ? "2.75rem" : "5rem" }} />
       ))}
@@ -32,6 +36,7 @@ function described(problem: ApiProblem): { icon: ReactNode; title: string; todo:
   if (problem.status === 403) return { icon: <Lock size={22} />, title: fault.forbidden, todo: fault.forbiddenDo };
   if (problem.code === "MICROGRID_NOT_FOUND")
     return { icon: <Question size={22} />, title: fault.noMicrogrid, todo: fault.noMicrogridDo };
+  if (problem.status === 412) return { icon: <Clock size={22} />, title: fault.overtaken, todo: fault.overtakenDo };
   if (problem.status === 404) return { icon: <Question size={22} />, title: fault.notFound, todo: fault.notFoundDo };
   return { icon: <Cross size={22} />, title: fault.other, todo: fault.otherDo };
 }
@@ -61,6 +66,7 @@ export function ProblemPanel({ of, retry }: { of: unknown; retry?: () => void })
             {words.retry}
           </Button>
         ) : null}
+        {problem.code === "MICROGRID_NOT_FOUND" ? <ToMicrogrid /> : null}
         {problem.status === 404 && problem.code !== "MICROGRID_NOT_FOUND" ? (
           <Link to="/">{words.fault.toDepots}</Link>
         ) : null}
@@ -72,20 +78,34 @@ export function ProblemPanel({ of, retry }: { of: unknown; retry?: () => void })
   );
 }
 
+/** Where a depot gets its microgrid; nothing on that page itself. */
+function ToMicrogrid() {
+  const { depotId } = useParams({ strict: false });
+  const here = useMatchRoute();
+  if (depotId === undefined || here({ to: "/depot/$depotId/microgrid" })) return null;
+  return (
+    <Link to="/depot/$depotId/microgrid" params={{ depotId }}>
+      {words.fault.toMicrogrid}
+    </Link>
+  );
+}
+
 /** A question's answer, or the state that stands in for it. Data that could not be brought up to date stays, and says so. */
 export function Answered<T>({
   of,
   children,
   lines,
 }: {
-  of: Pick<UseQueryResult<T>, "data" | "error" | "isPending" | "refetch">;
+  of: Pick<UseQueryResult<T>, "data" | "error" | "failureCount" | "failureReason" | "refetch">;
   children: (data: T) => ReactNode;
   lines?: number;
 }) {
+  // What is asked again by itself is not waited for without a word.
+  const fault = of.error ?? (of.failureCount > UNNOTICED_FAILURES ? of.failureReason : null);
   if (of.data !== undefined)
     return (
       <>
-        {of.error ? (
+        {fault ? (
           <div className="banner warn" role="status">
             <Warning />
             {words.fault.notRefreshed}
@@ -94,6 +114,6 @@ export function Answered<T>({
         {children(of.data)}
       </>
     );
-  if (of.error) return <ProblemPanel of={of.error} retry={() => void of.refetch()} />;
+  if (fault) return <ProblemPanel of={fault} retry={() => void of.refetch()} />;
   return <Loading lines={lines} />;
 }
