@@ -7,6 +7,12 @@ import { authorized, tokenRefused } from "./session.ts";
 
 export type Read = ReadParts["schemas"];
 export type Command = CommandParts["schemas"];
+/** What the body of a command may say. */
+export type BodyOf<Path extends keyof CommandPaths, Method extends "post" | "patch"> = CommandPaths[Path] extends {
+  [method in Method]: { requestBody: { content: { "application/json": infer Body } } };
+}
+  ? Body
+  : never;
 
 async function asCaller(request: Request): Promise<Response> {
   const headers = new Headers(request.headers);
@@ -35,31 +41,4 @@ async function answered<T>(asked: Promise<Answer<T>>): Promise<Answer<T>> {
     if (fault instanceof DOMException && fault.name === "AbortError") throw fault;
     throw new ApiProblem(0, "UNREACHABLE", String(fault instanceof Error ? fault.message : fault));
   }
-}
-
-/** Ask an address that is not described in the contract's types. */
-export async function ask<T>(
-  method: string,
-  path: string,
-  body?: unknown,
-  headers: Record<string, string> = {},
-): Promise<T> {
-  const said = body === undefined ? {} : { body: JSON.stringify(body) };
-  const typed = body === undefined ? headers : { "Content-Type": "application/json", ...headers };
-  let answer: Response;
-  try {
-    answer = await asCaller(new Request(new URL(path, window.location.href), { method, headers: typed, ...said }));
-  } catch (fault) {
-    if (fault instanceof DOMException && fault.name === "AbortError") throw fault;
-    throw new ApiProblem(0, "UNREACHABLE", String(fault));
-  }
-  const text = await answer.text();
-  let document: unknown = null;
-  try {
-    document = text ? JSON.parse(text) : null;
-  } catch {
-    // Not ours: a proxy's page. The status says enough.
-  }
-  if (!answer.ok) throw problemOf(answer.status, document);
-  return document as T;
 }

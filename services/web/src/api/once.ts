@@ -5,7 +5,6 @@
  * the first try was carried out after all, the second is told what became of it. Anything else is a new command with a new key: other
  * words, and the same words after an answer, for a refusal is remembered under its key and would only come back.
  */
-import { ask } from "./client.ts";
 import { ApiProblem } from "./problem.ts";
 
 /** Whether a fault leaves open what became of a command. */
@@ -27,11 +26,11 @@ export class Once {
     if (!leavesOpen(fault)) this.#said = null;
   }
 
-  /** POST, and again under the same key where the last try of the same left open what became of it. */
-  async post<T>(path: string, body: unknown): Promise<T> {
-    const key = this.keyFor(JSON.stringify([path, body]));
+  /** Send what is said, and again under the same key where the last try of the same left open what became of it. */
+  async send<T>(said: unknown, post: (header: { "Idempotency-Key": string }) => Promise<T>): Promise<T> {
+    const key = this.keyFor(JSON.stringify(said));
     try {
-      const answer = await ask<T>("POST", path, body, { "Idempotency-Key": key });
+      const answer = await post({ "Idempotency-Key": key });
       this.ended(null);
       return answer;
     } catch (fault) {

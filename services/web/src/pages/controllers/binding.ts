@@ -1,19 +1,11 @@
 /** A controller binding as the API tells it, as a form holds it, and the way from one to the other and back. */
 
+import type { BodyOf, Read } from "../../api/client.ts";
 import { ApiProblem } from "../../api/problem.ts";
 
-export type Binding = {
-  controller_binding_id: string;
-  depot_id: string;
-  microgrid_id: string;
-  device_id: string;
-  node_id: string | null;
-  enabled: boolean;
-  stale_after_s: number;
-  supported_capabilities: string[];
-  capabilities: { capability: string; measurand: string; control_point_id: string; last_reported_at: string | null; freshness: string }[];
-  version: number;
-};
+export type Binding = Read["ControllerBindingDocument"];
+type Creation = BodyOf<"/api/depot/{depot_id}/controller-binding", "post">;
+type Change = BodyOf<"/api/controller-binding/{controller_binding_id}", "patch">;
 
 export const CAPABILITIES = ["PEAK_SHAVING", "DER"] as const;
 export type Capability = (typeof CAPABILITIES)[number];
@@ -54,21 +46,29 @@ export const boundIn = (draft: Draft): Capability[] => CAPABILITIES.filter((one)
 const changeable = (draft: Draft) => ({
   enabled: draft.enabled,
   // What is no number is sent as it was typed: the server says what is wrong with it, at its field.
-  stale_after_s: draft.stale_after_s.trim() === "" || Number.isNaN(Number(draft.stale_after_s)) ? draft.stale_after_s : Number(draft.stale_after_s),
+  stale_after_s: (draft.stale_after_s.trim() === "" || Number.isNaN(Number(draft.stale_after_s))
+    ? draft.stale_after_s
+    : Number(draft.stale_after_s)) as number,
   capabilities: boundIn(draft).map((capability) => ({ capability, measurand: draft.measurands[capability].trim() })),
 });
 
-export const creationOf = (draft: Draft) => ({
+export const creationOf = (draft: Draft): Creation => ({
   device_id: draft.device_id.trim(),
   ...(draft.node_id ? { node_id: draft.node_id } : {}),
   ...changeable(draft),
 });
 
 /** Only what differs from the binding as it was seen, so that a change of one thing says nothing of another. */
-export function changeOf(draft: Draft, seen: Binding): Record<string, unknown> {
+export function changeOf(draft: Draft, seen: Binding): Change {
   const before: Record<string, unknown> = changeable(draftOf(seen));
   return Object.fromEntries(Object.entries(changeable(draft)).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name])));
 }
+
+/** A binding as it was seen, for a request that is to be done to that version alone. */
+export const asSeen = (seen: Binding) => ({
+  path: { controller_binding_id: seen.controller_binding_id },
+  header: { "If-Match": `"${seen.version}"` },
+});
 
 /** Which field of the form shows the fault of which pointer. */
 export function fieldsOf(draft: Draft): Record<string, string> {

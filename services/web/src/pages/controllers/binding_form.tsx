@@ -5,13 +5,14 @@
 import { Button, Checkbox, NativeSelect, TextInput } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
-import { ask } from "../../api/client.ts";
+import { command, told } from "../../api/client.ts";
 import { Once } from "../../api/once.ts";
 import { ApiProblem, faultsByField } from "../../api/problem.ts";
 import { WarnMark } from "../../shown/shown.tsx";
 import { Dialog } from "../../states/dialog.tsx";
+import { ProblemPanel } from "../../states/states.tsx";
 import { words } from "../../words.ts";
-import { type Binding, boundIn, CAPABILITIES, changeOf, creationOf, currentOf, type Draft, draftOf, EMPTY, fieldsOf } from "./binding.ts";
+import { asSeen, type Binding, boundIn, CAPABILITIES, changeOf, creationOf, currentOf, type Draft, draftOf, EMPTY, fieldsOf } from "./binding.ts";
 
 const w = words.controllers;
 
@@ -77,9 +78,13 @@ export function BindingForm({
           />
         ) : null}
         {problem && problem.code !== "CAPABILITY_SOURCE_CONFLICT" && faults.rest.length ? (
-          <div className="banner bad" role="alert">
-            {faults.rest.join(" ")}
-          </div>
+          problem.faults.length ? (
+            <div className="banner bad" role="alert">
+              {faults.rest.join(" ")}
+            </div>
+          ) : (
+            <ProblemPanel of={problem} />
+          )
         ) : null}
         <Fields draft={draft} faults={faults.at} created={of !== null} choices={choices} change={change} />
         <div className="row">
@@ -96,11 +101,16 @@ export function BindingForm({
 }
 
 async function send(depotId: string, draft: Draft, over: Binding | null, once: Once): Promise<Binding> {
-  if (over === null) return once.post(`/api/depot/${encodeURIComponent(depotId)}/controller-binding`, creationOf(draft));
+  if (over === null) {
+    const path = { depot_id: depotId };
+    const body = creationOf(draft);
+    const post = (header: { "Idempotency-Key": string }) =>
+      told(command.POST("/api/depot/{depot_id}/controller-binding", { params: { path, header }, body }));
+    return once.send([path, body], post);
+  }
   try {
-    return await ask<Binding>("PATCH", `/api/controller-binding/${over.controller_binding_id}`, changeOf(draft, over), {
-      "If-Match": `"${over.version}"`,
-    });
+    const change = { params: asSeen(over), body: changeOf(draft, over) };
+    return await told(command.PATCH("/api/controller-binding/{controller_binding_id}", change));
   } catch (fault) {
     const current = currentOf(fault);
     // It stands as it was typed: by our own try whose answer never came, or by somebody of the same mind.

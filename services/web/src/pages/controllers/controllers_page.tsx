@@ -3,7 +3,7 @@ import { Button } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import { ask, read, told } from "../../api/client.ts";
+import { command, read, told } from "../../api/client.ts";
 import { Once } from "../../api/once.ts";
 import { ApiProblem } from "../../api/problem.ts";
 import { useDepotLive } from "../../live/depot_live.tsx";
@@ -14,7 +14,7 @@ import { Dialog } from "../../states/dialog.tsx";
 import { words } from "../../words.ts";
 import { EnabledMark, devicesQuery } from "../devices/devices_page.tsx";
 import { everyPage } from "../devices/every_page.ts";
-import { type Binding, currentOf, newOwnerOf, ownerOf } from "./binding.ts";
+import { asSeen, type Binding, currentOf, newOwnerOf, ownerOf } from "./binding.ts";
 import { BindingForm, type FormChoices } from "./binding_form.tsx";
 
 const w = words.controllers;
@@ -25,14 +25,15 @@ export function ControllersPage() {
   const { depot } = useDepotLive();
   const client = useQueryClient();
   const [doing, setDoing] = useState<Doing>(null);
-  const id = encodeURIComponent(depot.depot_id);
+  const path = { depot_id: depot.depot_id };
   const bindings = useQuery({
     queryKey: ["bindings", depot.depot_id],
     queryFn: () =>
       everyPage((cursor) =>
-        ask<{ items: Binding[]; next: string | null }>(
-          "GET",
-          `/api/depot/${id}/controller-binding?limit=500${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`,
+        told(
+          read.GET("/api/depot/{depot_id}/controller-binding", {
+            params: { path, query: { limit: 500, ...(cursor ? { cursor } : {}) } },
+          }),
         ),
       ),
     refetchInterval: REFRESH_MS,
@@ -121,8 +122,7 @@ function Bound({
 }) {
   const owner = of.enabled ? null : ownerOf(all, of);
   const turn = useMutation({
-    mutationFn: (enabled: boolean) =>
-      ask<Binding>("PATCH", `/api/controller-binding/${of.controller_binding_id}`, { enabled }, { "If-Match": `"${of.version}"` }),
+    mutationFn: (enabled: boolean) => turned(of, enabled),
     // Also after a refusal: where somebody was faster, the next try is about the binding as it is by then.
     onSettled: onDone,
   });
@@ -243,7 +243,13 @@ function TakeOver({ of, all, onClose, onDone }: { of: Binding; all: Binding[]; o
   const [owner, setOwner] = useState(() => ownerOf(all, of)?.device_id ?? "");
   const [once] = useState(() => new Once());
   const take = useMutation({
-    mutationFn: () => once.post<Binding>(`/api/controller-binding/${of.controller_binding_id}/take-over`, { expected_device_id: owner }),
+    mutationFn: () => {
+      const { path } = asSeen(of);
+      const body = { expected_device_id: owner };
+      const post = (header: { "Idempotency-Key": string }) =>
+        told(command.POST("/api/controller-binding/{controller_binding_id}/take-over", { params: { path, header }, body }));
+      return once.send([path, body], post);
+    },
     onSuccess: onDone,
     // The owner is another one by now: the dialog says so, and the next try is about that one.
     onError: (fault) => setOwner(newOwnerOf(fault) ?? owner),
@@ -283,10 +289,21 @@ function Remove({ of, onClose, onDone }: { of: Binding; onClose: () => void; onD
   );
 }
 
+/** Enables or disables a binding as it was seen; one that stands so already, as by a try whose answer never came, is as it was to be. */
+async function turned(seen: Binding, enabled: boolean): Promise<Binding> {
+  try {
+    return await told(command.PATCH("/api/controller-binding/{controller_binding_id}", { params: asSeen(seen), body: { enabled } }));
+  } catch (fault) {
+    const current = currentOf(fault);
+    if (current?.enabled === enabled) return current;
+    throw fault;
+  }
+}
+
 /** Deletes a binding as it was seen; one that is gone already, as by a try whose answer never came, is as it was to be. */
 async function deleted(seen: Binding): Promise<void> {
   try {
-    await ask<null>("DELETE", `/api/controller-binding/${seen.controller_binding_id}`, undefined, { "If-Match": `"${seen.version}"` });
+    await told(command.DELETE("/api/controller-binding/{controller_binding_id}", { params: asSeen(seen) }));
   } catch (fault) {
     if (!(fault instanceof ApiProblem && fault.status === 404)) throw fault;
   }

@@ -2,7 +2,7 @@
 import { Button, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useState } from "react";
-import { ask } from "../../api/client.ts";
+import { command, read, told } from "../../api/client.ts";
 import { Once } from "../../api/once.ts";
 import { ApiProblem, faultsByField } from "../../api/problem.ts";
 import { Id, Mark } from "../../shown/shown.tsx";
@@ -44,11 +44,14 @@ const isAbsent = (fault: unknown) => fault instanceof ApiProblem && (fault.code 
 function Replay({ scope, what, dryRun, onClose }: { scope: Scope; what: string; dryRun: boolean; onClose: () => void }) {
   const client = useQueryClient();
   const [once] = useState(() => new Once());
-  const begin = useMutation({ mutationFn: () => once.post<ReplayJob>("/api/dead-letter/replay", { ...scope, dry_run: dryRun }) });
+  const body = { ...scope, dry_run: dryRun };
+  const begin = useMutation({
+    mutationFn: () => once.send(body, (header) => told(command.POST("/api/dead-letter/replay", { params: { header }, body }))),
+  });
   const jobId = begin.data?.job_id;
   const job = useQuery({
     queryKey: ["replay", jobId],
-    queryFn: () => ask<ReplayJob>("GET", `/api/dead-letter/replay/${jobId}`),
+    queryFn: () => told(read.GET("/api/dead-letter/replay/{job_id}", { params: { path: { job_id: jobId ?? "" } } })),
     enabled: jobId !== undefined,
     refetchInterval: (query) => (query.state.data && query.state.data.status !== "RUNNING" ? false : POLL_MS),
   });
@@ -95,7 +98,7 @@ function Replay({ scope, what, dryRun, onClose }: { scope: Scope; what: string; 
 }
 
 function Stop({ jobId }: { jobId: string }) {
-  const stop = useMutation({ mutationFn: () => ask<unknown>("DELETE", `/api/dead-letter/replay/${jobId}`) });
+  const stop = useMutation({ mutationFn: () => told(command.DELETE("/api/dead-letter/replay/{job_id}", { params: { path: { job_id: jobId } } })) });
   return (
     <div>
       <Button variant="default" size="xs" onClick={() => stop.mutate()} loading={stop.isPending}>
@@ -148,7 +151,10 @@ function Discard({ scope, what, onClose }: { scope: Scope; what: string; onClose
   const [missing, setMissing] = useState(false);
   const [once] = useState(() => new Once());
   const discard = useMutation({
-    mutationFn: () => once.post<{ discarded: number }>("/api/dead-letter/discard", { ...scope, why }),
+    mutationFn: () => {
+      const body = { ...scope, why };
+      return once.send(body, (header) => told(command.POST("/api/dead-letter/discard", { params: { header }, body })));
+    },
     onSuccess: () => {
       void client.invalidateQueries({ queryKey: ["dead-letters"] });
       void client.invalidateQueries({ queryKey: ["letter"] });

@@ -1,23 +1,12 @@
 /** Which letters are meant: what stands in the address, as the read API filters and as a command names them. */
+import type { BodyOf, Command } from "../../api/client.ts";
 import type { LetterSearch } from "../../routes.tsx";
 
-export type Scope = { reason_code?: string; depot_id?: string; device_id?: string; stage?: string; dead_letter_ids?: string[] };
-
-export type ReplayedLetter = {
-  dead_letter_id: string;
-  outcome: string;
-  code: string | null;
-  detail: string | null;
-  difference: unknown[];
-};
-export type ReplayJob = {
-  job_id: string;
-  status: "RUNNING" | "DONE" | "CANCELLED" | "FAILED";
-  total: number;
-  done: number;
-  outcomes: Record<string, number>;
-  letters: ReplayedLetter[];
-};
+export type Scope = Pick<
+  BodyOf<"/api/dead-letter/replay", "post">,
+  "reason_code" | "depot_id" | "device_id" | "stage" | "dead_letter_ids"
+>;
+export type ReplayJob = Command["ReplayJobDocument"];
 
 /** The letters of an address, in a depot or in all. */
 export function scopeOf(search: LetterSearch, depotId: string | undefined): Scope {
@@ -26,6 +15,7 @@ export function scopeOf(search: LetterSearch, depotId: string | undefined): Scop
     ...(search.reason ? { reason_code: search.reason } : {}),
     ...(depot ? { depot_id: depot } : {}),
     ...(search.device ? { device_id: search.device } : {}),
-    ...(search.stage ? { stage: search.stage } : {}),
+    // A stage that there is none of, typed into the address, is the server's to refuse.
+    ...(search.stage ? { stage: search.stage as Scope["stage"] } : {}),
   };
 }

@@ -4,7 +4,7 @@ import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useContext, useEffect, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { ask } from "../../api/client.ts";
+import { type Read, read, told } from "../../api/client.ts";
 import { ApiProblem } from "../../api/problem.ts";
 import { numberText } from "../../shown/number.ts";
 import { Moment, useUtc, Zone } from "../../shown/shown.tsx";
@@ -24,7 +24,7 @@ export default function LoadChart({ depotId, withCapabilities }: { depotId: stri
   const [minutes, setMinutes] = useState("15");
   const series = useQuery({
     queryKey: ["series", depotId, minutes, withCapabilities],
-    queryFn: () => {
+    queryFn: async () => {
       const to = new Date();
       const from = new Date(to.getTime() - Number(minutes) * 60_000);
       const measures = [
@@ -33,13 +33,15 @@ export default function LoadChart({ depotId, withCapabilities }: { depotId: stri
         "soc_pct",
         ...(withCapabilities ? ["PEAK_SHAVING", "DER"] : []),
       ];
-      const query = new URLSearchParams({
-        measure: measures.join(","),
+      const query = {
+        measure: measures,
         from: from.toISOString(),
         to: to.toISOString(),
-        step: String(stepFor(Number(minutes))),
-      });
-      return ask<{ series: Series[] }>("GET", `/api/depot/${encodeURIComponent(depotId)}/series?${query}`);
+        step: stepFor(Number(minutes)),
+      };
+      const document = await told(read.GET("/api/depot/{depot_id}/series", { params: { path: { depot_id: depotId }, query } }));
+      // The client's types forget that a point is a pair.
+      return document as Read["SeriesDocument"];
     },
     refetchInterval: REFRESH_MS,
     placeholderData: keepPreviousData,
@@ -74,7 +76,7 @@ function Refused({ fault, retry }: { fault: Error; retry: () => unknown }) {
 
 const nameOf = (one: Series) => {
   const measure = words.chart.measures[one.measure] ?? one.measure;
-  return one.target === null || isCapability(one.measure) ? measure : `${one.target} ${measure}`;
+  return isCapability(one.measure) ? measure : `${one.target} ${measure}`;
 };
 
 function Drawn({ series }: { series: Series[] }) {

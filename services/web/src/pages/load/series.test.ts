@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { aligned, asNumber, lastOf, type Series } from "./series.ts";
 
-const series = (measure: string, ...points: Series["points"]): Series => ({ measure, target: null, points });
+const series = (measure: string, ...points: Series["points"]): Series => ({ measure, target: "t", points });
 
 test("series share one axis; a time that is not a series' own is passed over, and its null is a gap", () => {
   const told = aligned([

@@ -5,9 +5,10 @@
  * where it says null, nothing was reported, and that is a gap: never a zero, and never bridged. Capabilities become 1 and 0. A capability
  * is drawn in a lane of its own at the foot of the chart, so that its steps stand under the load that they explain.
  */
+import type { Read } from "../../api/client.ts";
 
-export type Point = [string, number | string | boolean | null];
-export type Series = { measure: string; target: string | null; points: Point[] };
+export type Series = Read["Series"];
+export type Point = Series["points"][number];
 export type Value = number | null | undefined;
 
 /** A reported value as a number; null for a gap. */
