@@ -3,8 +3,9 @@
 One statement per batch inserts the events and their outbox rows; an event that is already there is passed over, and the answer
 tells which ones were new. Their positions follow the order of the batch.
 
-The batch travels as one JSON document. Encoding it takes a worker 2 µs for each event, where an array for each of the twelve
-columns takes 7, since the driver handles every element by itself; taking it apart costs the database 6 µs more, on another core.
+The batch travels as one JSON document, an array for each event. Encoding it takes a worker 1 µs for each event, where an array for
+each of the twelve columns takes 8, since the driver handles every element by itself; taking it apart costs the database 8 µs more,
+on another core (11 if each event were an object, whose keys are sorted first and then looked up).
 """
 
 from __future__ import annotations
@@ -17,18 +18,15 @@ from event_store.database import Connection, Pool
 from microgrid.events import Event
 
 EVENT_CHANNEL = "depotgrid_event"
-"""Notified once per transaction that appends."""
+"""Notified once per transaction that puts anything into the outbox: PostgreSQL keeps one of several that say the same."""
 
 _APPEND = f"""
 WITH appended AS (
     INSERT INTO event_store (event_id, event_type, schema_version, stream_id, depot_id, microgrid_id, subject, history_only,
                              observed_at, sent_at, source_event_ref, payload, metadata)
-    SELECT i.event_id, i.event_type, i.schema_version, i.depot_id, i.depot_id, i.microgrid_id, i.subject, i.history_only,
-           i.observed_at, i.sent_at, i.source_event_ref, i.payload, i.metadata
-    FROM jsonb_to_recordset($1::text::jsonb)
-         AS i (event_id uuid, event_type text, schema_version smallint, depot_id text, microgrid_id uuid, subject text,
-               history_only boolean, observed_at timestamptz, sent_at timestamptz, source_event_ref text, payload jsonb,
-               metadata jsonb)
+    SELECT (e ->> 0)::uuid, e ->> 1, (e ->> 2)::smallint, e ->> 3, e ->> 3, (e ->> 4)::uuid, e ->> 5, (e ->> 6)::boolean,
+           (e ->> 7)::timestamptz, (e ->> 8)::timestamptz, e ->> 9, e -> 10, e -> 11
+    FROM jsonb_array_elements($1::text::jsonb) AS e
     ON CONFLICT (observed_at, event_id) DO NOTHING
     RETURNING global_position, event_id, stream_id
 ), queued AS (
@@ -63,8 +61,28 @@ async def append_events(connection: Connection | Pool, events: Sequence[Event]) 
     """
     if not events:
         return NOTHING_APPENDED
-    # The fields of `Event` have the names of the columns.
-    row = await connection.fetchrow(_APPEND, msgspec.json.encode(events).decode(), len(events))
+    row = await connection.fetchrow(_APPEND, _document(events), len(events))
     if row is None:
         raise RuntimeError("an aggregate always answers with one row")
     return Appended(None if row[0] is None else frozenset(row[0]), open_remediation=row[1])
+
+
+def _document(events: Sequence[Event]) -> str:
+    rows = [
+        (
+            event.event_id,
+            event.event_type,
+            event.schema_version,
+            event.depot_id,
+            event.microgrid_id,
+            event.subject,
+            event.history_only,
+            event.observed_at,
+            event.sent_at,
+            event.source_event_ref,
+            event.payload,
+            event.metadata,
+        )
+        for event in events
+    ]
+    return msgspec.json.encode(rows).decode()

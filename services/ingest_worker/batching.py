@@ -15,16 +15,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from service_runtime.metrics import IngestMetrics
-from site_operations.ingest import BatchOutcome, Ingest, PreparedPacket, RawPacket, Stored
+from site_operations.ingest import BatchOutcome, PreparedPacket, RawPacket, Stored
 
-_PORTION = 100
+_PORTION = 250
 """Packets prepared without a look at the sockets: about 2 ms."""
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 2.0
@@ -46,6 +46,19 @@ class Source(Protocol):
         ...
 
 
+class Storing(Protocol):
+    """What becomes of packets: `site_operations.ingest.Ingest`, as far as the pipeline needs it."""
+
+    @property
+    def prepare(self) -> Callable[[RawPacket], PreparedPacket]:
+        """Decide what becomes of one packet, as far as that goes without stored state."""
+        ...
+
+    async def store(self, batch: Sequence[PreparedPacket]) -> Stored:
+        """Do it, all or nothing; raises what says that it can not be done now."""
+        ...
+
+
 _Waiting = tuple[Source, object, RawPacket, float]
 _Prepared = tuple[Source, object, PreparedPacket, float]
 """Who handed it over, what it wants back, the packet, and when it arrived by `perf_counter`."""
@@ -62,7 +75,7 @@ class _Committed(NamedTuple):
 class Pipeline:
     """One per worker, shared by its sources. `run` is the task that works; the rest is called from the same event loop."""
 
-    def __init__(self, ingest: Ingest, metrics: IngestMetrics, *, batch_max: int, max_packets: int, max_bytes: int) -> None:
+    def __init__(self, ingest: Storing, metrics: IngestMetrics, *, batch_max: int, max_packets: int, max_bytes: int) -> None:
         self._ingest = ingest
         self._metrics = metrics
         self._batch_max = batch_max
@@ -84,12 +97,12 @@ class Pipeline:
         self.trouble: str | None = None
         """Why the database does not take the batch in hand, while it does not."""
 
-    def add_source(self, source: Source) -> None:
-        """Make a source known, so that it hears of room and its packets are watched."""
+    def add_source(self, source: Source, *, held: Callable[[], int] = lambda: 0) -> None:
+        """Make a source known, so that it hears of room and its packets are watched; `held` are those that it has not put yet."""
         self._sources.append(source)
         self._metrics.watch(
             source.name,
-            in_flight=lambda: float(sum(1 for one in self._in_hand() if one is source)),
+            in_flight=lambda: float(held() + sum(1 for one in self._in_hand() if one is source)),
             unacknowledged_age_s=self.unacknowledged_age_s,
         )
 

@@ -30,6 +30,8 @@ from event_store.store import PostgresEventStore
 from ingest_worker.batching import Pipeline
 from ingest_worker.kafka_source import KafkaSource
 from ingest_worker.mqtt_source import MqttSource
+from ingest_worker.token_bucket import GatewayLimit
+from ingest_worker.waiting_room import DivertingIngest, WaitingRoom
 from microgrid.directory import SiteDirectory
 from service_runtime.health import ListenError, health_app, serve
 from service_runtime.logs import configure_logging
@@ -49,6 +51,8 @@ _OUTBOX_ROWS_AT_ONCE = 2_000
 _DRAIN_S = 3.5
 _QUOTA_S = 10.0
 _QUOTA_OVERLAP = timedelta(seconds=60)
+_OBJECTS_BETWEEN_COLLECTIONS = 200_000
+"""Packets in hand are many objects and no cycles: looking through them for some took a tenth of a worker's time."""
 _RETRY_S = 1.0
 _KAFKA_PROBE_S = 2.0
 
@@ -64,8 +68,27 @@ class Worker:
         self._directory = SiteDirectory()
         self._follower = ChangeFollower(self._directory)
         self._loaded = asyncio.Event()
+        holder = f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}"
+        ingest = Ingest(self._store, self._directory, _now, settings.max_clock_ahead_s)
+        limit = GatewayLimit.of(settings.gateway_packets_per_s, settings.gateway_burst_s)
+        self._room: WaitingRoom | None = None
+        diverting: DivertingIngest | None = None
+        if settings.mqtt_url is not None:
+            # Also without a limit: something may wait from a time when there was one.
+            self._room = WaitingRoom(
+                settings.mqtt_url,
+                settings.mqtt_client_id,
+                settings.mqtt_session_expiry_s,
+                pool,
+                holder,
+                limit,
+                metrics,
+                _now,
+                max_waiting_bytes=settings.gateway_waiting_max_bytes,
+            )
+            diverting = DivertingIngest(ingest, self._room)
         self.pipeline = Pipeline(
-            Ingest(self._store, self._directory, _now, settings.max_clock_ahead_s),
+            diverting or ingest,
             metrics,
             batch_max=settings.batch_max,
             max_packets=settings.in_hand_max_packets,
@@ -74,8 +97,8 @@ class Worker:
         self._mqtt: MqttSource | None = None
         self._kafka: KafkaSource | None = None
         self._kafka_trouble: str | None = None
-        holder = f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}"
-        if settings.mqtt_url is not None:
+        if settings.mqtt_url is not None and self._room is not None and diverting is not None:
+            self._room.feed(self.pipeline)
             self._mqtt = MqttSource(
                 settings.mqtt_url,
                 settings.mqtt_client_id,
@@ -84,6 +107,8 @@ class Worker:
                 pool,
                 holder,
                 _now,
+                self._room,
+                diverting.look_out,
             )
             self.pipeline.add_source(self._mqtt)
         if settings.kafka_bootstrap_servers is not None:
@@ -125,6 +150,7 @@ class Worker:
         async with self._pool.acquire() as connection:
             await self._follower.load_all(connection)
         gc.freeze()
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
         gc.enable()
         self._loaded.set()
         log.info("configuration loaded", depots=len(self._directory))
@@ -133,8 +159,9 @@ class Worker:
         self._spawn(self._sweep(), "heartbeat-sweep")
         self._spawn(self._keep_letter_quota(), "letter-quota")
         self._spawn(self._prune_outbox(), "outbox-pruning")
-        if self._mqtt is not None:
+        if self._mqtt is not None and self._room is not None:
             self._spawn(self._mqtt.run(), "mqtt")
+            self._spawn(self._room.run(), "waiting-room")
         if self._kafka is not None:
             await self._wait_for_kafka(self._kafka.bootstrap_servers)
             self._spawn(self._kafka.run(), "kafka-offsets")
