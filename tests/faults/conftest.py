@@ -5,12 +5,13 @@ The short form runs with every test run; `FAULTS=full` gives the sizes of `make 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import Stack
+from tests.faults.load import MakeStack, Stack
 from tests.real_services.comparison import FaultReport
 from tests.real_services.schema import migrate
 
@@ -18,6 +19,7 @@ from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from operator_cli.embedded_postgres import EmbeddedPostgres
 
 _TEMPLATE = "depotgrid_template"
+_numbers = itertools.count(1)
 _reports: list[FaultReport] = []
 
 
@@ -71,12 +73,28 @@ def own_mosquitto(service_folder: Path) -> Iterator[EmbeddedMosquitto]:
 
 
 @pytest.fixture
-async def stack(own_postgres: EmbeddedPostgres, service_folder: Path) -> AsyncGenerator[Stack]:
+async def another_stack(own_postgres: EmbeddedPostgres, _run_folder: Path) -> AsyncGenerator[MakeStack]:
+    """Makes databases with a fleet of devices, each with the workers that a test starts on it."""
+    made: list[Stack] = []
+    databases: list[str] = []
+
+    async def make() -> Stack:
+        own_postgres.start()
+        folder = _run_folder / f"stack-{next(_numbers)}"
+        folder.mkdir()
+        databases.append(database := f"faults_{folder.name.replace('-', '_')}")
+        made.append(stack := await Stack.make(own_postgres.create_database(database, template=_TEMPLATE), folder))
+        return stack
+
+    yield make
+    for stack in made:
+        stack.end_workers()
+    own_postgres.start()
+    for database in databases:
+        own_postgres.drop_database(database)
+
+
+@pytest.fixture
+async def stack(another_stack: MakeStack) -> Stack:
     """A database with a fleet of devices, and the workers that a test starts on it."""
-    own_postgres.start()
-    database = f"faults_{service_folder.name.replace('-', '_')}"
-    made = await Stack.make(own_postgres.create_database(database, template=_TEMPLATE), service_folder)
-    yield made
-    made.end_workers()
-    own_postgres.start()
-    own_postgres.drop_database(database)
+    return await another_stack()

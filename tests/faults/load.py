@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from tests.real_services.comparison import FaultReport, all_arrived, compare, watched, with_recovery
@@ -20,10 +22,21 @@ from tests.real_services.waiting import until
 from tests.real_services.worker_process import WorkerProcess
 
 FULL = os.environ.get("FAULTS") == "full"
+
+
+def sized(short: int, full: int) -> int:
+    """A size of the form that runs."""
+    return full if FULL else short
+
+
 RATE = 4_000
 """Packets per second of the publisher: enough to be in the middle of something, and to see the worker come back to it."""
 _FIRST = 3 * RATE
 """Packets before the fault, at most."""
+_FINISH_S = sized(60, 900)
+_WATCHED_S = 30.0
+"""Seconds after a fault for which a worker is given load to come back under."""
+_LOGS_SHOWN, _LOG_END = 3, 4_000
 PARTITIONS = 4
 DEVICES = 50
 
@@ -31,11 +44,6 @@ full_only = pytest.mark.skipif(not FULL, reason="only in the full form, FAULTS=f
 
 Fault = Callable[[], Awaitable[float]]
 """Breaks and mends something; gives the moment (of `time.monotonic`) from which the worker could work again."""
-
-
-def sized(short: int, full: int) -> int:
-    """A size of the form that runs."""
-    return full if FULL else short
 
 
 def came_back(report: FaultReport, bound_s: float) -> bool:
@@ -102,10 +110,26 @@ class Stack:
         await until(more, "a worker stores", timeout_s=30)
 
     def end_workers(self) -> None:
-        """Kill what still runs."""
+        """Kill what still runs, and print the end of what each said: pytest shows it for a test that failed."""
         for worker in self.workers:
             if worker.running:
                 worker.kill9()
+        for worker in self.workers[-_LOGS_SHOWN:]:
+            print(f"--- {worker.log_file.name}\n{worker.log()[-_LOG_END:]}")
+
+
+MakeStack = Callable[[], Awaitable[Stack]]
+"""Makes another database with a fleet, beside that of the test."""
+
+
+class _Publisher(Protocol):
+    confirmed_count: int
+
+    @property
+    def confirmed(self) -> list[NumberedPacket]: ...
+    @property
+    def sent(self) -> Sequence[NumberedPacket]: ...
+    def begin_no_more(self) -> None: ...
 
 
 async def mqtt_load(
@@ -114,32 +138,81 @@ async def mqtt_load(
     """Publish over MQTT, let the fault happen in the middle, wait until everything confirmed is stored, compare."""
     publisher = MqttPublisher(port, packets, rate=rate).start()
     try:
-        async with watched(stack.database_url) as progress:
-            await until(lambda: publisher.confirmed_count > min(0.3 * len(packets), _FIRST), "load", timeout_s=120)
-            began = time.monotonic()
-            ended = await fault()
-            await publisher.finished(sized(60, 900))
-            await all_arrived(stack.database_url, publisher.confirmed)
+        (report,) = await _through([stack], name, publisher, lambda: publisher.finished(_FINISH_S), fault, len(packets))
     finally:
         publisher.stop()
-    return with_recovery(await compare(stack.database_url, name, packets, publisher.confirmed), progress, began, ended)
+    return report
 
 
 async def kafka_load(
     stack: Stack, name: str, bootstrap_servers: str, packets: Sequence[NumberedPacket], fault: Fault, *, rate: float | None = RATE
 ) -> FaultReport:
     """The same over Kafka."""
+    (report,) = await kafka_load_of_groups([stack], name, bootstrap_servers, packets, fault, rate=rate)
+    return report
+
+
+async def kafka_load_of_groups(
+    stacks: Sequence[Stack],
+    name: str,
+    bootstrap_servers: str,
+    packets: Sequence[NumberedPacket],
+    fault: Fault,
+    *,
+    rate: float | None = RATE,
+) -> list[FaultReport]:
+    """The same for several groups of workers, each of which reads all and has a database of its own."""
     publisher = KafkaPublisher(bootstrap_servers, packets, rate=rate)
     publishing = asyncio.create_task(publisher.run())
+
+    async def finished() -> None:
+        async with asyncio.timeout(_FINISH_S):
+            await publishing
+
     try:
-        async with watched(stack.database_url) as progress:
-            await until(lambda: publisher.confirmed_count > min(0.3 * len(packets), _FIRST), "load", timeout_s=120)
-            began = time.monotonic()
-            ended = await fault()
-            async with asyncio.timeout(sized(60, 900)):
-                await publishing
-            await all_arrived(stack.database_url, publisher.confirmed)
+        return await _through(stacks, name, publisher, finished, fault, len(packets))
     finally:
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
-    return with_recovery(await compare(stack.database_url, name, packets, publisher.confirmed), progress, began, ended)
+
+
+async def _through(
+    stacks: Sequence[Stack], name: str, publisher: _Publisher, finished: Callable[[], Awaitable[None]], fault: Fault, planned: int
+) -> list[FaultReport]:
+    async with contextlib.AsyncExitStack() as watching:
+        progress = [await watching.enter_async_context(watched(stack.database_url)) for stack in stacks]
+        await until(lambda: publisher.confirmed_count > min(0.3 * planned, _FIRST), "load", timeout_s=120)
+        began = time.monotonic()
+        ended = await fault()
+        if FULL:
+            # What was planned is more than enough; what matters is load until all are back.
+            with contextlib.suppress(AssertionError):
+                await until(
+                    lambda: all(one.recovered_s(ended, one.rate_before(began)) is not None for one in progress),
+                    "the workers are back at their rate",
+                    timeout_s=_WATCHED_S,
+                )
+            publisher.begin_no_more()
+        await finished()
+        for stack in stacks:
+            await all_arrived(stack.database_url, publisher.confirmed)
+    return [
+        with_recovery(await compare(stack.database_url, name, publisher.sent, publisher.confirmed), one, began, ended)
+        for stack, one in zip(stacks, progress, strict=True)
+    ]
+
+
+class SharedFault:
+    """One fault under several loads at once: happens when all of them are under way, and ends for all at the same moment."""
+
+    def __init__(self, loads: int, fault: Fault) -> None:
+        self._begin = asyncio.Barrier(loads)
+        self._done = asyncio.Barrier(loads)
+        self._fault = fault
+        self._ended = 0.0
+
+    async def __call__(self) -> float:
+        if await self._begin.wait() == 0:
+            self._ended = await self._fault()
+        await self._done.wait()
+        return self._ended

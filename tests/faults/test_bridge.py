@@ -25,7 +25,7 @@ _KAFKA_BACK_S = 15.0
 async def test_nothing_is_lost_when_bridges_are_killed_and_their_standby_takes_over(
     stack: Stack, own_mosquitto: EmbeddedMosquitto, kafka: EmbeddedKafka, note: Note
 ) -> None:
-    deaths = sized(1, 20)
+    deaths = sized(1, 10)
     await stack.begin_kafka(kafka.bootstrap_servers)
     stack.worker(kafka=kafka.bootstrap_servers)
     brokers = {"mqtt_url": own_mosquitto.url(), "kafka": kafka.bootstrap_servers}
@@ -45,7 +45,7 @@ async def test_nothing_is_lost_when_bridges_are_killed_and_their_standby_takes_o
             bridge, standby = standby, stack.worker(module="mqtt_bridge", **brokers)
         return died
 
-    packets = stack.plan(sized(20_000, 300_000), mixture=Mixture(poison=0.002))
+    packets = stack.plan(sized(20_000, 200_000), mixture=Mixture(poison=0.002))
     name = f"bridge kill -9 ×{deaths}, with a standby"
     report = note(await mqtt_load(stack, name, own_mosquitto.port, packets, die, rate=sized(RATE, 2_000)))
     assert report.flawless, report.row()

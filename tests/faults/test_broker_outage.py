@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import FULL, Stack, came_back, full_only, kafka_load, mqtt_load, sized
+from tests.faults.load import FULL, RATE, Fault, MakeStack, Stack, came_back, full_only, kafka_load, mqtt_load, sized
 from tests.real_services.comparison import FaultReport, all_arrived, compare
 from tests.real_services.kafka_publisher import KafkaPublisher
 from tests.real_services.packet_publisher import MqttPublisher
@@ -19,27 +19,43 @@ from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 Note = Callable[[FaultReport], FaultReport]
 
 _BACK_S = 5.0
+_KAFKA_BACK_S = 15.0
+_KILLS = 5
+_RATE = sized(RATE, 2_000)  # two loads at once in the full form's longest outages
 _OUTAGES = [0, 5, 40, 120] if FULL else [0]
 
 
 @pytest.mark.parametrize("gone_s", _OUTAGES)
-async def test_no_packet_is_lost_when_mosquitto_is_restarted_cleanly(
-    stack: Stack, own_mosquitto: EmbeddedMosquitto, note: Note, gone_s: int
+async def test_no_packet_is_lost_when_a_broker_is_restarted_cleanly(
+    stack: Stack, another_stack: MakeStack, own_mosquitto: EmbeddedMosquitto, own_kafka: EmbeddedKafka, note: Note, gone_s: int
 ) -> None:
-    worker = stack.worker(mqtt_url=own_mosquitto.url())
-    await worker.consuming_mqtt()
+    beside = await another_stack()
+    own_kafka.start()
+    await beside.begin_kafka(own_kafka.bootstrap_servers)
+    workers = [stack.worker(mqtt_url=own_mosquitto.url()), beside.worker(kafka=own_kafka.bootstrap_servers)]
+    await workers[0].consuming_mqtt()
 
-    async def restart() -> float:
-        await asyncio.to_thread(own_mosquitto.stop)
-        await asyncio.sleep(gone_s)  # the outage itself, not a wait for anything
-        await asyncio.to_thread(own_mosquitto.start)
-        return time.monotonic()
+    def outage(broker: EmbeddedMosquitto | EmbeddedKafka) -> Fault:
+        async def restart() -> float:
+            await asyncio.to_thread(broker.stop)
+            await asyncio.sleep(gone_s)  # the outage itself, not a wait for anything
+            await asyncio.to_thread(broker.start)
+            return time.monotonic()
 
-    name = f"Mosquitto restarted, gone {gone_s} s"
-    report = note(await mqtt_load(stack, name, own_mosquitto.port, stack.plan(sized(20_000, 60_000)), restart))
-    assert report.flawless, report.row()
-    assert came_back(report, _BACK_S), report.row()
-    assert worker.running
+        return restart
+
+    packets = stack.plan(sized(20_000, 60_000 + gone_s * _RATE))
+    # Side by side: they have nothing but the database server in common, and take long.
+    reports = await asyncio.gather(
+        mqtt_load(stack, f"Mosquitto restarted, gone {gone_s} s", own_mosquitto.port, packets, outage(own_mosquitto), rate=_RATE),
+        kafka_load(
+            beside, f"Kafka restarted, gone {gone_s} s", own_kafka.bootstrap_servers, packets, outage(own_kafka), rate=_RATE
+        ),
+    )
+    for report, back_s in zip(map(note, reports), (_BACK_S, _KAFKA_BACK_S), strict=True):
+        assert report.flawless, report.row()
+        assert came_back(report, back_s), report.row()
+    assert all(worker.running for worker in workers)
 
 
 @full_only
@@ -48,13 +64,15 @@ async def test_what_mosquitto_loses_at_kill_9_is_reported(stack: Stack, own_mosq
     await worker.consuming_mqtt()
     packets = stack.plan(60_000)
     publisher = MqttPublisher(own_mosquitto.port, packets, rate=4_000).start()
-    for _ in range(5):
+    for _ in range(_KILLS):
         await stack.stores()
         own_mosquitto.kill9()
         await asyncio.to_thread(own_mosquitto.start)
     await publisher.finished(120)
     await _until_quiet(stack)
-    report = note(await compare(stack.database_url, "Mosquitto kill -9 ×5 (its loss is its own)", packets, publisher.confirmed))
+    report = note(
+        await compare(stack.database_url, f"Mosquitto kill -9 ×{_KILLS} (its loss is its own)", packets, publisher.confirmed)
+    )
     # What the broker forgets is not ours to promise, nor is the order of what it sends again; doubling is.
     assert replace(report, lost=0, inversions=0).flawless, report.row()
     assert worker.running
@@ -70,26 +88,6 @@ async def _until_quiet(stack: Stack) -> None:
             return
 
 
-@pytest.mark.parametrize("gone_s", [5, 40, 120] if FULL else [0])
-async def test_no_record_is_lost_when_kafka_is_restarted_cleanly(
-    stack: Stack, own_kafka: EmbeddedKafka, note: Note, gone_s: int
-) -> None:
-    own_kafka.start()
-    await stack.begin_kafka(own_kafka.bootstrap_servers)
-    worker = stack.worker(kafka=own_kafka.bootstrap_servers)
-
-    async def restart() -> float:
-        await asyncio.to_thread(own_kafka.stop)
-        await asyncio.sleep(gone_s)  # the outage itself, not a wait for anything
-        await asyncio.to_thread(own_kafka.start)
-        return time.monotonic()
-
-    name = f"Kafka restarted, gone {gone_s} s"
-    report = note(await kafka_load(stack, name, own_kafka.bootstrap_servers, stack.plan(sized(20_000, 60_000)), restart))
-    assert report.flawless, report.row()
-    assert worker.running
-
-
 @full_only
 async def test_no_record_is_lost_when_kafka_is_killed(stack: Stack, own_kafka: EmbeddedKafka, note: Note) -> None:
     own_kafka.start()
@@ -97,12 +95,16 @@ async def test_no_record_is_lost_when_kafka_is_killed(stack: Stack, own_kafka: E
     worker = stack.worker(kafka=own_kafka.bootstrap_servers)
 
     async def crash() -> float:
-        own_kafka.kill9()
-        await asyncio.to_thread(own_kafka.start)
+        for _ in range(_KILLS):
+            own_kafka.kill9()
+            await asyncio.to_thread(own_kafka.start)
+            await stack.stores()
         return time.monotonic()
 
-    report = note(await kafka_load(stack, "Kafka kill -9", own_kafka.bootstrap_servers, stack.plan(60_000), crash))
+    name = f"Kafka kill -9 ×{_KILLS}"
+    report = note(await kafka_load(stack, name, own_kafka.bootstrap_servers, stack.plan(400_000), crash))
     assert report.flawless, report.row()
+    assert came_back(report, _KAFKA_BACK_S), report.row()
     assert worker.running
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import Stack, came_back, full_only, kafka_load, mqtt_load, sized
+from tests.faults.load import MakeStack, SharedFault, Stack, came_back, full_only, kafka_load, mqtt_load, sized
 from tests.real_services.comparison import FaultReport, all_arrived, compare
 from tests.real_services.packet_publisher import MqttPublisher
 from tests.real_services.sites import rows
@@ -22,6 +22,8 @@ Note = Callable[[FaultReport], FaultReport]
 
 _BACK_S = 5.0
 _GONE_S = sized(3, 60)
+_RATE = 2_000  # of each of two loads at once
+_PACKETS = sized(12_000, 250_000)
 _ONE_READ = 256 * 1024 // 320
 """Packets in the largest read of a socket."""
 
@@ -54,46 +56,36 @@ _FAULTS = [
 
 
 @pytest.mark.parametrize("fault", _FAULTS)
-async def test_no_mqtt_packet_is_lost_when_the_database_goes_away(
+async def test_nothing_is_lost_when_the_database_goes_away(
     stack: Stack,
+    another_stack: MakeStack,
     own_postgres: EmbeddedPostgres,
     own_mosquitto: EmbeddedMosquitto,
+    kafka: EmbeddedKafka,
     note: Note,
     fault: Callable[[EmbeddedPostgres], None],
     request: pytest.FixtureRequest,
 ) -> None:
-    worker = stack.worker(mqtt_url=own_mosquitto.url())
-    await worker.consuming_mqtt()
+    beside = await another_stack()
+    await beside.begin_kafka(kafka.bootstrap_servers)
+    workers = [stack.worker(mqtt_url=own_mosquitto.url()), beside.worker(kafka=kafka.bootstrap_servers)]
+    await workers[0].consuming_mqtt()
 
     async def break_and_mend() -> float:
+        await asyncio.gather(stack.stores(), beside.stores())
         await asyncio.to_thread(fault, own_postgres)
         return time.monotonic()
 
-    name = f"{request.node.callspec.id}, MQTT"
-    report = note(await mqtt_load(stack, name, own_mosquitto.port, stack.plan(sized(15_000, 400_000)), break_and_mend))
-    assert report.flawless, report.row()
-    assert report.dead_letters == 0
-    assert came_back(report, _BACK_S), report.row()
-    assert worker.running
-
-
-async def test_no_kafka_record_is_lost_when_the_database_is_killed(
-    stack: Stack, own_postgres: EmbeddedPostgres, kafka: EmbeddedKafka, note: Note
-) -> None:
-    await stack.begin_kafka(kafka.bootstrap_servers)
-    worker = stack.worker(kafka=kafka.bootstrap_servers)
-
-    async def break_and_mend() -> float:
-        await stack.stores()
-        await asyncio.to_thread(_crash, own_postgres)
-        return time.monotonic()
-
-    packets = stack.plan(sized(15_000, 400_000))
-    report = note(await kafka_load(stack, "PostgreSQL kill -9, Kafka", kafka.bootstrap_servers, packets, break_and_mend))
-    assert report.flawless, report.row()
-    assert report.dead_letters == 0
-    assert came_back(report, _BACK_S), report.row()
-    assert worker.running
+    name, shared, packets = request.node.callspec.id, SharedFault(2, break_and_mend), stack.plan(_PACKETS)
+    reports = await asyncio.gather(
+        mqtt_load(stack, f"{name}, MQTT", own_mosquitto.port, packets, shared, rate=_RATE),
+        kafka_load(beside, f"{name}, Kafka", kafka.bootstrap_servers, packets, shared, rate=_RATE),
+    )
+    for report in map(note, reports):
+        assert report.flawless, report.row()
+        assert report.dead_letters == 0
+        assert came_back(report, _BACK_S), report.row()
+    assert all(worker.running for worker in workers)
 
 
 async def test_what_arrives_while_the_database_is_gone_is_not_acknowledged(

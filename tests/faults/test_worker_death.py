@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import RATE, Stack, came_back, full_only, kafka_load, mqtt_load, sized
+from tests.faults.load import RATE, MakeStack, Stack, came_back, full_only, kafka_load, kafka_load_of_groups, mqtt_load, sized
 from tests.real_services.comparison import FaultReport
 
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
@@ -17,6 +17,7 @@ from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 Note = Callable[[FaultReport], FaultReport]
 
 _DEATHS = sized(2, 50)
+_GROUPS = 5
 _STOPS = sized(1, 10)
 _BACK_S = 5.0
 _KAFKA_BACK_S = 15.0
@@ -47,25 +48,36 @@ async def test_a_worker_killed_at_random_moments_loses_no_mqtt_packet(
 
 
 @full_only  # in the short form the death of one of two workers stands for it
-async def test_a_worker_killed_under_load_loses_no_kafka_record(stack: Stack, kafka: EmbeddedKafka, note: Note) -> None:
-    await stack.begin_kafka(kafka.bootstrap_servers)
-    worker = stack.worker(kafka=kafka.bootstrap_servers)
+async def test_workers_killed_at_random_moments_lose_no_kafka_record(
+    stack: Stack, another_stack: MakeStack, kafka: EmbeddedKafka, note: Note
+) -> None:
+    # A group takes 10 s to notice a death, so several groups of one worker each read all and die beside one another.
+    stacks = [stack, *[await another_stack() for _ in range(_GROUPS - 1)]]
+    for one in stacks:
+        await one.begin_kafka(kafka.bootstrap_servers)
+        one.worker(kafka=kafka.bootstrap_servers)
+
+    async def die_again_and_again(one: Stack, chance: random.Random) -> None:
+        for _ in range(_DEATHS // _GROUPS - 1):
+            await asyncio.sleep(chance.uniform(0, 0.5))
+            one.workers[-1].kill9()
+            one.worker(kafka=kafka.bootstrap_servers)
+            await one.stores()
 
     async def die() -> float:
-        nonlocal worker
-        died = 0.0
-        for _ in range(_DEATHS):
-            worker.kill9()
-            died = time.monotonic()
-            worker = stack.worker(kafka=kafka.bootstrap_servers)
-            await stack.stores()
+        await asyncio.gather(*[die_again_and_again(one, random.Random(number)) for number, one in enumerate(stacks)])
+        for one in stacks:
+            one.workers[-1].kill9()
+        died = time.monotonic()
+        for one in stacks:
+            one.worker(kafka=kafka.bootstrap_servers)
         return died
 
-    report = note(
-        await kafka_load(stack, f"worker kill -9 ×{_DEATHS}, Kafka", kafka.bootstrap_servers, stack.plan(700_000), die, rate=1_000)
-    )
-    assert report.flawless, report.row()
-    assert came_back(report, _KAFKA_BACK_S), report.row()
+    name = f"worker kill -9 ×{_DEATHS}, Kafka"
+    reports = await kafka_load_of_groups(stacks, name, kafka.bootstrap_servers, stack.plan(300_000), die, rate=1_000)
+    report = note(FaultReport.together(name, reports))
+    assert report.flawless, [one.row() for one in reports]
+    assert came_back(report, _KAFKA_BACK_S), [one.row() for one in reports]
 
 
 async def test_a_worker_stopped_under_mqtt_load_ends_within_5_s_and_loses_nothing(

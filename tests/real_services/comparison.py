@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import hashlib
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,21 +17,26 @@ from tests.real_services.sites import rows
 from tests.real_services.waiting import until
 
 _SAMPLE_S = 0.1
+_MOST_SAMPLES = 36_000
 _WINDOW_S = 0.5
 _BEFORE_S = 1.0
 
 
 @dataclass(frozen=True)
 class FaultReport:
-    """Figures of one fault run. `recovered_s`: from the fault's end to 90 % of the rate before it; None where not measured."""
+    """Figures of one fault run.
+
+    `confirmed` are the packets that the broker answered for, a repeat counted again; `stored` those that are in the event store,
+    each counted once. `recovered_s`: from the fault's end to 90 % of the rate before it; None where not measured.
+    """
 
     fault: str
-    packets: int
     confirmed: int
+    stored: int
+    dead_letters: int
     lost: int
     duplicates: int
     inversions: int
-    dead_letters: int
     dead_letters_wrong: int
     recovered_s: float | None = None
 
@@ -38,16 +44,32 @@ class FaultReport:
     def header() -> str:
         """Names of the columns of `row`."""
         return (
-            f"{'fault':<58} {'packets':>8} {'confirmed':>9} {'lost':>5} {'twice':>5} {'inverted':>8} "
-            f"{'letters':>7} {'wrong':>5} {'back in s':>9}"
+            f"{'fault':<58} {'confirmed':>9} {'stored':>9} {'letters':>7} {'lost':>5} {'twice':>5} {'inverted':>8} "
+            f"{'wrong':>5} {'back in s':>9}"
         )
 
     def row(self) -> str:
         """The figures as one line."""
         back = "" if self.recovered_s is None else f"{self.recovered_s:.1f}"
         return (
-            f"{self.fault:<58} {self.packets:>8} {self.confirmed:>9} {self.lost:>5} {self.duplicates:>5} {self.inversions:>8} "
-            f"{self.dead_letters:>7} {self.dead_letters_wrong:>5} {back:>9}"
+            f"{self.fault:<58} {self.confirmed:>9} {self.stored:>9} {self.dead_letters:>7} {self.lost:>5} {self.duplicates:>5} "
+            f"{self.inversions:>8} {self.dead_letters_wrong:>5} {back:>9}"
+        )
+
+    @staticmethod
+    def together(fault: str, reports: Sequence[FaultReport]) -> FaultReport:
+        """Runs side by side as one: sums, and the slowest recovery (None where one of them did not recover)."""
+        back = [report.recovered_s for report in reports]
+        return FaultReport(
+            fault=fault,
+            confirmed=sum(report.confirmed for report in reports),
+            stored=sum(report.stored for report in reports),
+            dead_letters=sum(report.dead_letters for report in reports),
+            lost=sum(report.lost for report in reports),
+            duplicates=sum(report.duplicates for report in reports),
+            inversions=sum(report.inversions for report in reports),
+            dead_letters_wrong=sum(report.dead_letters_wrong for report in reports),
+            recovered_s=None if None in back else max(one for one in back if one is not None),
         )
 
     @property
@@ -87,12 +109,12 @@ async def compare(
     )
     return FaultReport(
         fault=fault,
-        packets=len(planned),
         confirmed=len(confirmed),
+        stored=len(stored),
+        dead_letters=sum(letters.values()),
         lost=lost,
         duplicates=len(events) - len(stored),
         inversions=_inversions([(row["device_id"], number_of[row["source_event_ref"]]) for row in events]),
-        dead_letters=sum(letters.values()),
         dead_letters_wrong=sum(
             count if refused.get(digest) != code else max(0, count - (copies[digest, code] if letter_per_copy else 1))
             for (digest, code), count in letters.items()
@@ -117,21 +139,27 @@ async def all_arrived(database_url: str, confirmed: Sequence[NumberedPacket], *,
     """Wait until as many events and dead letters are stored as packets were confirmed; AssertionError after `timeout_s`."""
     good = len({packet.number for packet in confirmed if packet.code is None})
     bad = len({packet.number for packet in confirmed if packet.code is not None})
+    found = (0, 0)
 
     async def arrived() -> bool:
+        nonlocal found
         with contextlib.suppress(OSError, asyncpg.PostgresError):
-            found = await rows(database_url, "SELECT (SELECT count(*) FROM event_store), (SELECT count(*) FROM dead_letter)")
-            return found[0][0] >= good and found[0][1] >= bad
-        return False
+            (counts,) = await rows(database_url, "SELECT (SELECT count(*) FROM event_store), (SELECT count(*) FROM dead_letter)")
+            found = (counts[0], counts[1])
+        return found[0] >= good and found[1] >= bad
 
-    await until(arrived, f"{good} events and {bad} dead letters stored", timeout_s=timeout_s)
+    try:
+        await until(arrived, "everything confirmed is stored", timeout_s=timeout_s)
+    except AssertionError as fault:
+        raise AssertionError(f"{fault}: {found[0]} of {good} events, {found[1]} of {bad} dead letters") from None
 
 
 class Progress:
     """The worker's rate over time, sampled from the positions that the store dealt out."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque(maxlen=36_000)
+        self._times: list[float] = []
+        self._positions: list[int] = []
 
     def rate_before(self, moment: float) -> float:
         """Packets per second in the second before a moment (of `time.monotonic`)."""
@@ -139,21 +167,24 @@ class Progress:
 
     def recovered_s(self, ended: float, rate: float) -> float | None:
         """Seconds from `ended` to the end of the first half second in which 90 % of `rate` were reached; None if never."""
-        for at, _ in self._samples:
-            if at >= ended + _WINDOW_S and self._rate(at - _WINDOW_S, at) >= 0.9 * rate:
+        for at in self._times[bisect.bisect_left(self._times, ended + _WINDOW_S) :]:
+            if self._rate(at - _WINDOW_S, at) >= 0.9 * rate:
                 return at - ended
         return None
 
     def note(self, position: int) -> None:
         """Take a sample."""
-        self._samples.append((time.monotonic(), position))
+        if len(self._times) < _MOST_SAMPLES:
+            self._times.append(time.monotonic())
+            self._positions.append(max(position, self._positions[-1]) if self._positions else position)
 
     def _rate(self, since: float, until_: float) -> float:
         return (self._position(until_) - self._position(since)) / (until_ - since)
 
     def _position(self, moment: float) -> int:
         """The last one known at a moment: where nothing could be asked, nothing could be stored either."""
-        return max((position for at, position in self._samples if at <= moment), default=0)
+        known = bisect.bisect_right(self._times, moment)
+        return self._positions[known - 1] if known else 0
 
 
 @contextlib.asynccontextmanager

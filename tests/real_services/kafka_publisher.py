@@ -27,13 +27,21 @@ _AT_ONCE = 200
 
 
 class KafkaPublisher:
-    """Publishes `packets` in their order, at most `rate` per second (None: as fast as it goes); `run` is the task that does it."""
+    """Publishes `packets` in their order, at most `rate` per second (None: as fast as it goes); `run` is the task that does it.
 
-    def __init__(self, bootstrap_servers: str, packets: Sequence[NumberedPacket], *, rate: float | None = None) -> None:
+    `largest` is how many bytes a record may have before the producer itself refuses it.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str, packets: Sequence[NumberedPacket], *, rate: float | None = None, largest: int = 1024 * 1024
+    ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._packets = packets
         self._rate = rate
+        self._largest = largest
         self._confirmed = [False] * len(packets)
+        self._begun = 0
+        self._enough = False
         self.confirmed_count = 0
 
     @property
@@ -41,26 +49,49 @@ class KafkaPublisher:
         """What the broker took responsibility for, in the order of sending."""
         return [packet for packet, taken in zip(self._packets, self._confirmed, strict=True) if taken]
 
+    @property
+    def sent(self) -> Sequence[NumberedPacket]:
+        """What was sent at least once."""
+        return self._packets[: self._begun]
+
+    def begin_no_more(self) -> None:
+        """Send nothing new. What was sent already is still sent again until it is confirmed, and `run` waits for that."""
+        self._enough = True
+
     async def run(self) -> None:
         """Return when everything is confirmed."""
-        while self.confirmed_count < len(self._packets):
+        while self.confirmed_count < self._wanted:
             try:
                 await self._publish_unconfirmed()
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
 
+    @property
+    def _wanted(self) -> int:
+        return self._begun if self._enough else len(self._packets)
+
     async def _publish_unconfirmed(self) -> None:
         producer = _Producer(
-            bootstrap_servers=self._bootstrap_servers, acks="all", enable_idempotence=True, linger_ms=2, request_timeout_ms=10_000
+            bootstrap_servers=self._bootstrap_servers,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=2,
+            request_timeout_ms=10_000,
+            max_request_size=self._largest,
         )
         await producer.start()
         try:
             pending = [index for index, taken in enumerate(self._confirmed) if not taken]
             started = time.monotonic()
             for first in range(0, len(pending), _AT_ONCE):
+                if pending[first] >= self._wanted:
+                    break
                 if self._rate is not None:
                     await asyncio.sleep(max(0.0, started + first / self._rate - time.monotonic()))
                 for index in pending[first : first + _AT_ONCE]:
+                    if index >= self._wanted:
+                        break
+                    self._begun = max(self._begun, index + 1)
                     packet = self._packets[index]
                     sent = await producer.send(KAFKA_PACKET_TOPIC, packet.body, key=packet.sender.device_id.encode())
                     sent.add_done_callback(functools.partial(self._note, index))

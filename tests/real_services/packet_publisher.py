@@ -27,8 +27,6 @@ _SUCCESS = 0x00
 _NO_SUBSCRIBER = 0x10
 _CONNECT_S = 5.0
 _RETRY_S = 0.1
-_SILENCE_S = 10.0
-"""A connection that confirms nothing for this long is given up."""
 
 
 class MqttPublisher:
@@ -49,6 +47,9 @@ class MqttPublisher:
         self._window = window
         self._name = name
         self._confirmed = [False] * len(packets)
+        self._begun = 0
+        self._wanted = len(packets)
+        self._enough = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.confirmed_count = 0
@@ -61,10 +62,19 @@ class MqttPublisher:
         """What the broker took responsibility for, in the order of sending."""
         return [packet for packet, taken in zip(self._packets, self._confirmed, strict=True) if taken]
 
+    @property
+    def sent(self) -> Sequence[NumberedPacket]:
+        """What was sent at least once."""
+        return self._packets[: self._begun]
+
     def start(self) -> MqttPublisher:
         """Begin to publish."""
         self._thread.start()
         return self
+
+    def begin_no_more(self) -> None:
+        """Send nothing new. What was sent already is still sent again until it is confirmed, and `finished` waits for that."""
+        self._enough.set()
 
     def stop(self) -> None:
         """Publish no more. What is not confirmed by now does not count."""
@@ -76,13 +86,18 @@ class MqttPublisher:
         await asyncio.to_thread(self._thread.join, timeout_s)
         if self._thread.is_alive():
             self.stop()
-            raise AssertionError(f"only {self.confirmed_count} of {len(self._packets)} packets confirmed within {timeout_s:g} s")
+            raise AssertionError(f"only {self.confirmed_count} of {self._wanted} packets confirmed within {timeout_s:g} s")
 
     def _run(self) -> None:
-        while not self._stopping.is_set() and self.confirmed_count < len(self._packets):
+        while not self._stopping.is_set() and self.confirmed_count < self._still_wanted():
             with contextlib.suppress(OSError, TimeoutError):
                 _Connection(self._port, f"{self._name}-{self.connections}").publish_through(self)
             self._stopping.wait(_RETRY_S)
+
+    def _still_wanted(self) -> int:
+        if self._enough.is_set():
+            self._wanted = self._begun
+        return self._wanted
 
     def publish_on(self, connection: _Connection) -> None:
         """Send what is unconfirmed, in its order; returns when all is confirmed or nobody is subscribed, raises when cut off."""
@@ -94,12 +109,14 @@ class MqttPublisher:
         while not self._stopping.is_set():
             window = self._window if heard else 1
             due = len(self._packets) if self._rate is None else int((time.monotonic() - started) * self._rate) + 1
-            while len(in_flight) < window and sent < due and (index := next(pending, None)) is not None:
+            wanted = self._still_wanted()
+            while len(in_flight) < window and sent < due and (index := next(pending, wanted)) < wanted:
                 packet = self._packets[index]
                 topic = mqtt_packet_topic(packet.sender.gateway_id, packet.sender.device_id)
                 in_flight[connection.send(topic, packet.body)] = index
                 sent += 1
-            if not in_flight and self.confirmed_count == len(self._packets):
+                self._begun = max(self._begun, index + 1)
+            if not in_flight and self.confirmed_count == self._still_wanted():
                 return
             for mid, reason in connection.confirmations(wait_s=0.05 if len(in_flight) >= window else 0.002):
                 index = in_flight.pop(mid)
@@ -120,7 +137,6 @@ class _Connection:
         self._confirmations: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
         self._connected = threading.Event()
         self._lost = threading.Event()
-        self._last_heard = time.monotonic()
         self._port = port
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTv5, reconnect_on_failure=False)
         self._client.max_inflight_messages_set(65_535)
