@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import uuid_utils
 
+from event_store.append import EVENT_CHANNEL
 from event_store.database import Connection
 
 BODY_LIMIT = 64 * 1024
@@ -166,7 +167,7 @@ _FACTS = (
 _COLUMNS = f"{_FACTS}, key, headers, body"
 _COLUMNS_WITHOUT_BODY = f"{_FACTS}, NULL::bytea AS key, '{{}}'::jsonb AS headers, ''::bytea AS body"
 
-_PUT = """
+_PUT = f"""
 WITH put AS (
     INSERT INTO dead_letter AS d (dead_letter_id, first_failed_at, last_failed_at, attempts, status, reason_code, stage, detail,
         source, topic, partition, "offset", key, headers, body, body_length, body_sha256, received_at, depot_id, gateway_id,
@@ -188,9 +189,11 @@ WITH put AS (
         trace_id = excluded.trace_id, body = CASE WHEN d.body_dropped_at IS NULL THEN d.body ELSE excluded.body END,
         body_dropped_at = NULL
     RETURNING d.dead_letter_id
+), queued AS (
+    INSERT INTO event_outbox (stream_id, dead_letter_id) SELECT 'dead-letter', dead_letter_id FROM put
 )
-INSERT INTO event_outbox (stream_id, dead_letter_id) SELECT 'dead-letter', dead_letter_id FROM put
-"""
+SELECT pg_notify('{EVENT_CHANNEL}', '')
+"""  # noqa: S608 - a constant of ours
 
 _WHERE = """($1::text IS NULL OR reason_code = $1) AND ($2::text IS NULL OR stage = $2) AND ($3::text IS NULL OR status = $3)
   AND ($4::text IS NULL OR depot_id = $4) AND ($5::text IS NULL OR gateway_id = $5) AND ($6::text IS NULL OR device_id = $6)
@@ -222,7 +225,7 @@ FROM (SELECT dead_letter_id FROM dead_letter WHERE dead_letter_id = ANY ($1::uui
 WHERE d.dead_letter_id = held.dead_letter_id RETURNING d.dead_letter_id::text
 """
 
-_FAILED_AGAIN = """
+_FAILED_AGAIN = f"""
 WITH put AS (
     UPDATE dead_letter d SET last_failed_at = i.last_failed_at, attempts = d.attempts + 1, reason_code = i.reason_code,
         stage = i.stage, detail = i.detail, depot_id = i.depot_id, gateway_id = i.gateway_id, device_id = i.device_id,
@@ -234,8 +237,9 @@ WITH put AS (
 ), queued AS (
     INSERT INTO event_outbox (stream_id, dead_letter_id) SELECT 'dead-letter', dead_letter_id FROM put
 )
-SELECT dead_letter_id::text FROM put
-"""
+SELECT coalesce(array_agg(dead_letter_id::text), '{{}}'), CASE WHEN count(*) > 0 THEN pg_notify('{EVENT_CHANNEL}', '') END
+FROM put
+"""  # noqa: S608 - a constant of ours
 
 _DISCARD = f"""
 UPDATE dead_letter d SET status = 'DISCARDED', discarded_by = $11, discarded_at = $12, discarded_why = $13
@@ -358,7 +362,7 @@ async def settle_letters(
             [row.device_id for row in rows],
             [msgspec.json.encode(row.failed_actions).decode() for row in rows],
         )
-        settled.update(row[0] for row in await connection.fetch(_FAILED_AGAIN, *columns))
+        settled.update(await connection.fetchval(_FAILED_AGAIN, *columns))
     return frozenset(settled)
 
 

@@ -60,10 +60,14 @@ class OutboxEntry(msgspec.Struct, frozen=True):
 
 
 class OutboxPage(msgspec.Struct, frozen=True):
-    """Rows in order, and the place up to which there is nothing else for these shares, now or later."""
+    """Rows in order, and the place up to which there is nothing else for these shares, now or later.
+
+    `more` tells that rows are there already which can not be given yet: beyond a full page, or above a transaction that still runs.
+    """
 
     entries: Sequence[OutboxEntry]
     end: OutboxPosition
+    more: bool
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -151,7 +155,9 @@ WITH settled AS MATERIALIZED (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS 
       AND (o.transaction_id, o.outbox_position) > (($3::text[])[{_SHARE} + 1]::xid8, ($4::bigint[])[{_SHARE} + 1])
     ORDER BY o.transaction_id, o.outbox_position LIMIT $5
 )
-SELECT settled.below::text::bigint AS below, page.share, page.transaction_id::text::bigint AS outbox_transaction_id,
+SELECT settled.below::text::bigint AS below,
+       EXISTS (SELECT FROM event_outbox u WHERE u.transaction_id >= (SELECT below FROM settled)) AS unsettled,
+       page.share, page.transaction_id::text::bigint AS outbox_transaction_id,
        page.outbox_position, page.dead_letter_id::text AS dead_letter_id, {EVENT_COLUMNS}
 FROM settled LEFT JOIN page ON true
 LEFT JOIN event_store e ON e.transaction_id = page.transaction_id AND e.global_position = page.event_position
@@ -175,7 +181,7 @@ async def next_entries(connection: Connection, cursors: Mapping[int, OutboxPosit
         )
     settled = OutboxPosition(rows[0]["below"] - 1, 2**62)
     if rows[0]["share"] is None:
-        return OutboxPage((), settled)
+        return OutboxPage((), settled, rows[0]["unsettled"])
     letter_ids = [row["dead_letter_id"] for row in rows if row["dead_letter_id"] is not None]
     letters = await get_dead_letters(connection, letter_ids) if letter_ids else {}
     entries: list[OutboxEntry] = []
@@ -185,7 +191,8 @@ async def next_entries(connection: Connection, cursors: Mapping[int, OutboxPosit
         since = event.recorded_at if event is not None else letter.last_failed_at if letter is not None else None
         position = OutboxPosition(row["outbox_transaction_id"], row["outbox_position"])
         entries.append(OutboxEntry(position, row["share"], event, letter, since))
-    return OutboxPage(entries, settled if len(rows) < limit else entries[-1].position)
+    full = len(rows) == limit
+    return OutboxPage(entries, entries[-1].position if full else settled, full or rows[0]["unsettled"])
 
 
 async def advance(pool: Pool, broker: str, holder: str, shares: Collection[int], to: OutboxPosition) -> frozenset[int]:

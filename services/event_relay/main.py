@@ -85,7 +85,7 @@ class Relay:
         await self._stopping.wait()
 
     async def _listen(self) -> None:
-        """Wake the relays at each append. While this can not be had, they poll."""
+        """Wake the relays at each transaction that has something for them. While this can not be had, they poll."""
 
         def woken(*_: object) -> None:
             for relay in self._relays:
@@ -133,7 +133,7 @@ def _now() -> datetime:
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
-    pool = await open_pool(settings.database_url or "", SERVICE)
+    pool = await open_pool(settings.database_url or "", SERVICE, leaves_nothing=True)
     try:
         relay = Relay(settings, pool, RelayMetrics(registry), stop)
         async with serve(health_app(registry, relay.readiness), settings.http_host, settings.http_port) as port:

@@ -9,8 +9,9 @@ Time. A share is ours until its time runs out by the database's clock. We count 
 the connection with all that is on its way somewhat earlier, so that two holders overlap only where a process was frozen in
 between. That would not break the order either; it spares the readers repetitions.
 
-Waking. A notification for each append, and a poll for what nobody announced. An event that waits below an older transaction still
-running can not be announced again, so after each notification the poll begins anew at a few milliseconds and grows to a second.
+Waking. A notification for each transaction that puts anything into the outbox, and a poll every second for one that was missed. A
+row above an older transaction that still runs can not be announced again: while there is one, the poll begins at a few
+milliseconds and grows to that second. A page that was not full and left no such row is not followed by another look.
 """
 
 from __future__ import annotations
@@ -172,17 +173,18 @@ class BrokerRelay:
             self._lost.clear()
             self._woken.clear()
             try:
-                published = await self._round()
+                page = await self._round()
             except (NotPublishedError, *UNREACHABLE) as fault:
                 await self._back_off(str(fault) or type(fault).__name__)
                 continue
             self._broker_trouble = None
             self._backoff_s = _FIRST_BACKOFF_S
-            if published:
+            if page is not None and page.entries:
                 poll_s = _SHORTEST_POLL_S
-                continue
+                if page.more:
+                    continue
             try:
-                async with asyncio.timeout(poll_s):
+                async with asyncio.timeout(poll_s if page is not None and page.more else _LONGEST_POLL_S):
                     await self._woken.wait()
                 poll_s = _SHORTEST_POLL_S
             except TimeoutError:
@@ -202,12 +204,12 @@ class BrokerRelay:
         except TimeoutError:
             return
 
-    async def _round(self) -> bool:
-        """One page: read, send, move the cursors. Tells whether there was anything."""
+    async def _round(self) -> OutboxPage | None:
+        """One page: read, send, move the cursors. Gives the page; None where no share is ours."""
         await self._give_back_surplus()
         cursors = dict(self._cursors)
         if not cursors:
-            return False
+            return None
         async with self._pool.acquire(timeout=SHARE_TTL_S) as connection:
             page = await next_entries(connection, cursors, _PAGE)
         if page.entries:
@@ -220,7 +222,7 @@ class BrokerRelay:
             await self._publisher.open()  # so that a broker that is away is noticed before there is something for it
         await self._advance(cursors, page.end, written=bool(page.entries))
         self._waiting_since = self._unpublished_since = None
-        return bool(page.entries)
+        return page
 
     async def _send(self, page: OutboxPage, cursors: dict[int, OutboxPosition]) -> None:
         """Have all of a page confirmed, while the shares are ours; what is confirmed of it in vain is not sent again."""

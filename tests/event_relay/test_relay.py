@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -16,8 +16,8 @@ from tests.real_services.waiting import until
 
 from broker_sessions.outgoing import NotPublishedError, Outgoing
 from event_relay.relay import BrokerRelay
-from event_store.database import Pool, open_pool
-from event_store.outbox import OutboxPosition, advance, hold_shares, release_shares
+from event_store.database import Connection, Pool, open_pool
+from event_store.outbox import OutboxPage, OutboxPosition, advance, hold_shares, next_entries, release_shares
 from event_store.store import PostgresEventStore
 from service_runtime.metrics import RelayMetrics
 
@@ -102,11 +102,13 @@ async def running(*relays: BrokerRelay) -> AsyncGenerator[list[asyncio.Task[None
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def append(pool: Pool, first: int, count: int) -> None:
-    """Numbered events of every depot, in transactions of a few each."""
+async def append(pool: Pool, first: int, count: int, *told: BrokerRelay) -> None:
+    """Numbered events of every depot, in transactions of a few each, of each of which some relays are told."""
     for number in range(first, first + count):
         events = [event(depot * 100_000 + number, depot_id=f"depot-{depot}", payload={"number": number}) for depot in range(DEPOTS)]
         await PostgresEventStore(pool).append(events)
+        for relay in told:
+            relay.wake()
 
 
 def complete(broker: Broker, count: int) -> bool:
@@ -123,8 +125,7 @@ async def test_everything_is_published_once_and_in_order_what_waited_and_what_co
     relay = relay_on(pool, broker, "one")
     async with running(relay):
         await until(lambda: complete(broker, 20), "what waited is published")
-        await append(pool, 20, 5)
-        relay.wake()
+        await append(pool, 20, 5, relay)
         await until(lambda: complete(broker, 25), "what comes is published")
     assert in_order(broker, 25)
     assert len(broker.arrived) == 25 * DEPOTS
@@ -143,7 +144,51 @@ async def test_dead_letters_are_published_too_each_attempt_under_an_id_of_its_ow
     ]
 
 
-async def test_a_broker_that_cuts_batches_short_gets_everything_in_order_in_the_end(pool: Pool) -> None:
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[OutboxPage]:
+    """What relays have read of the outbox; none of them looks again by itself where there is nothing that it waits for."""
+    pages: list[OutboxPage] = []
+
+    async def look(connection: Connection, cursors: Mapping[int, OutboxPosition], limit: int) -> OutboxPage:
+        pages.append(await next_entries(connection, cursors, limit))
+        return pages[-1]
+
+    monkeypatch.setattr("event_relay.relay.next_entries", look)
+    monkeypatch.setattr("event_relay.relay._LONGEST_POLL_S", 3600)
+    return pages
+
+
+async def test_a_relay_looks_once_for_each_append_that_it_is_told_of(pool: Pool, looks: list[OutboxPage]) -> None:
+    broker = Broker()
+    relay = relay_on(pool, broker, "one")
+    async with running(relay):
+        for number in range(20):
+            await append(pool, number, 1, relay)
+            await until(lambda wanted=number + 1: complete(broker, wanted), "the append is published")
+    # And once more where the shares were just being renewed, by a transaction that the append did not wait for.
+    assert len(looks) <= 30
+
+
+async def test_what_waits_for_an_older_transaction_is_published_after_its_end_though_nobody_tells_of_that(
+    pool: Pool, looks: list[OutboxPage]
+) -> None:
+    broker = Broker()
+    relay = relay_on(pool, broker, "one")
+    async with running(relay), pool.acquire() as slow:
+        older = slow.transaction()
+        await older.start()
+        await slow.execute("SELECT pg_current_xact_id()")
+        await append(pool, 0, 1, relay)
+        await until(lambda: sum(page.more for page in looks) > 2, "it has looked for it")
+        assert broker.arrived == []
+        await older.rollback()
+        await until(lambda: complete(broker, 1), "the event is published")
+
+
+async def test_a_broker_that_cuts_batches_short_gets_everything_in_order_in_the_end(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("event_relay.relay._LONGEST_BACKOFF_S", 0.1)
     broker = Broker()
     chance = random.Random(7)
     cuts = 6
@@ -193,7 +238,7 @@ async def test_two_relays_share_the_streams_and_one_that_stops_leaves_them_to_th
 
     async with running(first, second) as tasks:
         await until(shared, "each has half of the shares")
-        writing = asyncio.create_task(append(pool, 0, 60))
+        writing = asyncio.create_task(append(pool, 0, 60, first, second))
         await until(lambda: len(broker.arrived) > 10 * DEPOTS, "both publish")
         first.stop()
         await tasks[0]
@@ -217,8 +262,7 @@ async def test_what_a_former_holder_still_had_on_its_way_repeats_at_most_and_bre
         async with running(prompt):
             await until(lambda: len(broker.arrived) > 5 * DEPOTS, "the other relay publishes")
             still_on_its_way.set()
-            await append(pool, 10, 10)
-            prompt.wake()
+            await append(pool, 10, 10, prompt)
             await until(lambda: complete(broker, 20), "everything is published")
             await until(lambda: all(delivery.done() for delivery in connection.late), "also what came late")
     assert in_order(broker, 20)
@@ -254,8 +298,7 @@ async def test_while_the_database_does_not_answer_a_relay_stops_publishing_befor
 
         monkeypatch.setattr("event_relay.relay.hold_shares", silence)
         broker.going_on = asyncio.Event()
-        await append(pool, 0, 1)
-        relay.wake()
+        await append(pool, 0, 1, relay)
         await until(lambda: relay.lag_s() > 0, "a batch is on its way")
         await until(lambda: relay.trouble is not None and relay.lag_s() == 0, "it gives up")
         held = await pool.fetchval("SELECT bool_and(held_until > clock_timestamp()) FROM relay_share")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.event_store.stores import event, letter
+from tests.event_store.stores import NOW, event, letter
 from tests.real_services.waiting import until
 
+from event_store.append import EVENT_CHANNEL
 from event_store.database import Pool
 from event_store.follow import START, follow
 from event_store.outbox import (
@@ -24,7 +26,7 @@ from event_store.outbox import (
     release_shares,
 )
 from event_store.read import Position
-from event_store.store import PostgresEventStore, PostgresTransaction
+from event_store.store import PostgresEventStore, PostgresTransaction, StoreTransaction
 
 EVERYTHING = dict.fromkeys(range(SHARES), OutboxPosition(0, 0))
 DAY_S = 86_400
@@ -61,7 +63,7 @@ async def test_a_row_above_a_transaction_that_still_runs_is_not_given_and_nothin
         await append(pool, 2)
         async with pool.acquire() as connection:
             page = await next_entries(connection, EVERYTHING, 100)
-        assert page.entries == ()
+        assert (page.entries, page.more) == ((), True)
         await writing.commit()
     after = dict.fromkeys(range(SHARES), page.end)
     assert [one[-1] for one in await read(pool, after)] == ["1", "2"]
@@ -71,8 +73,45 @@ async def test_a_full_page_ends_at_its_last_row_and_the_next_goes_on_behind_it(p
     await append(pool, *range(5))
     async with pool.acquire() as connection:
         first = await next_entries(connection, EVERYTHING, 3)
+        last = await next_entries(connection, dict.fromkeys(range(SHARES), first.end), 3)
     assert first.end == first.entries[-1].position
+    assert (first.more, last.more) == (True, False)
     assert [one[-1] for one in await read(pool, dict.fromkeys(range(SHARES), first.end))] == ["3", "4"]
+
+
+async def test_whoever_puts_something_into_the_outbox_tells_so_once_and_nobody_else_does(pool: Pool) -> None:
+    told: list[str] = []
+    store = PostgresEventStore(pool)
+
+    async def told_by(work: Callable[[StoreTransaction], Awaitable[object]]) -> int:
+        before = len(told)
+        async with store.transaction() as transaction:
+            await work(transaction)
+        # Notifications come in the order of the commits, so this one comes after all that the transaction had to tell.
+        await pool.execute("SELECT pg_notify($1, 'last')", EVENT_CHANNEL)
+        await until(lambda: told[before:][-1:] == ["last"], "the notifications are here")
+        return len(told) - before - 1
+
+    async def both(transaction: StoreTransaction) -> None:
+        await transaction.put_dead_letters([letter()])
+        await transaction.append([event(1)])
+        await transaction.put_dead_letters([letter(b"other")])
+
+    again = msgspec.structs.replace(letter(), reason_code="UNKNOWN_DEVICE")
+
+    def listen(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        told.append(str(payload))
+
+    async with pool.acquire() as listening:
+        await listening.add_listener(EVENT_CHANNEL, listen)
+        assert await told_by(lambda transaction: transaction.put_dead_letters([letter()])) == 1
+        assert await told_by(lambda transaction: transaction.append([event(0)])) == 1
+        assert await told_by(both) == 1
+        assert await told_by(lambda transaction: transaction.settle_letters([], [again], "ann", NOW)) == 1
+        assert await told_by(lambda transaction: transaction.settle_letters([letter().dead_letter_id], [], "ann", NOW)) == 0
+        assert await told_by(lambda transaction: transaction.settle_letters([], [again], "ann", NOW)) == 0
+        assert await told_by(lambda transaction: transaction.put_dead_letters([])) == 0
+        await listening.remove_listener(EVENT_CHANNEL, listen)
 
 
 async def test_each_stream_is_in_one_share_and_all_shares_together_are_everything(pool: Pool) -> None:
