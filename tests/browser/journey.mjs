@@ -49,12 +49,12 @@ export function editTables(statements) {
   execFileSync(stack.python, ["-c", EDIT, stack.data_dir, statements]);
 }
 
-/** The worker knows a depot: what its device with this id measures arrives. Asked by packets until one is answered for. */
-export async function untilKnown(depot, device) {
+/** The worker knows a depot: what its device measures arrives. Asked by packets until one is answered for. */
+export async function untilKnown(depot, device, measurand = "SOC") {
   const latest = async () => (await api("GET", `/api/device/${depot.thing(device)}/measurement`)).items.length > 0;
   await eventually(
     async () => {
-      depot.publish(device, { SOC: 50 });
+      depot.publish(device, { [measurand]: 50 });
       await new Promise((resolve) => setTimeout(resolve, 100));
       return latest();
     },

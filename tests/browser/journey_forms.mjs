@@ -186,7 +186,7 @@ const FORMS = [
     at: "microgrid",
     command: ["POST", /\/microgrid$/],
     set: async (id) => {
-      importWithoutMicrogrid(id, process.env.PROFILE);
+      await importWithoutMicrogrid(id, process.env.PROFILE);
       return new Depot(id, null);
     },
     begin: () => undefined,

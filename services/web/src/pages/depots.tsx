@@ -220,6 +220,7 @@ function Capability({ of, among }: { of: string; among: Read["CapabilityEntry"][
     <span className="row depot-capability">
       <span className="depot-label small dim">{words.capability[of]}</span>
       {first ? <StatusMark status={first.operational_status} /> : <span className="dim">{words.depots.notBound}</span>}
+      {first && first.scope.node_id !== null ? <span className="small">{first.scope.name}</span> : null}
       {all.length > 1 ? <span className="small dim">{words.depots.scopes(all.length - 1)}</span> : null}
     </span>
   );
