@@ -28,6 +28,7 @@ from bench import (
     latest_status,
     live,
     mqtt_throughput,
+    page,
     stream_clients,
     structure,
 )
@@ -38,6 +39,7 @@ FIGURES: dict[str, Callable[[], list[Figure]]] = {
     "kafka": kafka_throughput.measure,
     "live": live.measure,
     "rest": at_rest.measure,
+    "page": page.measure,
     "card": card_load.measure,
     "stream": stream_clients.measure,
     "history": latest_status.measure,
