@@ -168,7 +168,7 @@ test("the controllers are shown as they are told, scope by scope", async (t) => 
 });
 
 test("devices are shown as they are configured, and what each measured as old as it is", async (t) => {
-  const id = "journey-shown-devices";
+  const id = "journey-devices";
   const depot = await Depot.set(id, { site: controllersSite(id, [["ctrl-1", BOTH]]) });
   await api("PATCH", `/api/device/${depot.thing("ctrl-3")}`, { enabled: false });
   await untilKnown(depot, "meter", "IMPORT_ENERGY");
