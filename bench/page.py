@@ -1,8 +1,8 @@
 """How long a packet takes until somebody who looks at the depot's page sees it.
 
-`depotgrid up` serves the built pages to a real Chromium. `mosquitto_pub` publishes one packet at a time, the next when the one before
-is seen; the clock runs from before `mosquitto_pub` is started until the page's document shows the status that the packet reports.
-Its own start counts in.
+`depotgrid up` serves the built pages to a real Chromium. `mosquitto_pub` publishes one packet at a time, the next when the one
+before is seen; the clock runs from before `mosquitto_pub` is started until the page's document shows the status that the packet
+reports. Its own start counts in.
 """
 
 from __future__ import annotations
