@@ -13,11 +13,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # pyright: ignore[reportMissingTypeStubs] - aiokafka ships none
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # pyright: ignore[reportMissingTypeStubs]
 
 from operator_cli.embedded_process import (
     EmbeddedProcess,
@@ -117,6 +119,15 @@ class EmbeddedKafka:
         await admin.start()
         try:
             await admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])
+        finally:
+            await admin.close()
+
+    async def configure_topic(self, name: str, settings: Mapping[str, str]) -> None:
+        """Give a topic these settings of its own and no others."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(settings))])
         finally:
             await admin.close()
 

@@ -160,7 +160,7 @@ async def test_a_backlog_that_takes_long_to_store_does_not_cost_the_connection(
     try:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.execute("LOCK TABLE event_store IN ACCESS EXCLUSIVE MODE")
+        await connection.execute("LOCK TABLE event_store IN SHARE MODE")
         worker = stack.worker(mqtt_url=own_mosquitto.url(), in_hand_max_packets=2_000)
         await worker.says("consuming MQTT")
         await asyncio.sleep(15)  # longer than the worker waits for an answer of a silent broker

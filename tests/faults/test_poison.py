@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 from deploy.dev.embedded_kafka import EmbeddedKafka
 from tests.faults.load import Stack, sized
 from tests.real_services.comparison import FaultReport, all_arrived, compare
@@ -15,16 +17,20 @@ from tests.real_services.packet_publisher import MqttPublisher
 from tests.real_services.sites import rows
 
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
+from sensor_packet.topics import KAFKA_PACKET_TOPIC
 
 Note = Callable[[FaultReport], FaultReport]
 
 _COUNT = sized(6_000, 20_000)
+_HUGE = sized(1, 5)
+_LARGEST_RECORD = 16 * 1024 * 1024
+_LARGEST_BY_DEFAULT = 1024 * 1024 + 12
 
 
 @pytest.mark.parametrize(
     ("name", "mixture"),
     [
-        pytest.param("1 % poison of 13 kinds, MQTT", Mixture(poison=0.01), id="poison"),
+        pytest.param("1 % poison of 13 kinds and of 10 MB, MQTT", Mixture(poison=0.01, huge=_HUGE), id="poison"),
         pytest.param("10 % duplicates, 5 % late, MQTT", Mixture(duplicate=0.1, late=0.05), id="duplicates-and-late"),
     ],
 )
@@ -46,15 +52,43 @@ async def test_poison_in_kafka_holds_up_no_neighbour(stack: Stack, kafka: Embedd
     await stack.begin_kafka(kafka.bootstrap_servers)
     stack.worker(kafka=kafka.bootstrap_servers)
     # A gateway that speaks for others has no topic to do it on in Kafka; the rest is the same.
-    packets = stack.plan(_COUNT, mixture=Mixture(poison=0.01, duplicate=0.1))
-    publisher = KafkaPublisher(kafka.bootstrap_servers, packets)
-    async with asyncio.timeout(60):
+    packets = stack.plan(_COUNT, mixture=Mixture(poison=0.01, duplicate=0.1, huge=_HUGE))
+    publisher = KafkaPublisher(kafka.bootstrap_servers, packets, largest=_LARGEST_RECORD)
+    async with _largest_record(kafka, _LARGEST_RECORD), asyncio.timeout(120):
         await publisher.run()
-    await all_arrived(stack.database_url, publisher.confirmed)
-    name = "1 % poison, 10 % duplicates, Kafka"
+        await all_arrived(stack.database_url, publisher.confirmed, timeout_s=100)
+    name = "1 % poison and of 10 MB, 10 % duplicates, Kafka"
     report = note(await compare(stack.database_url, name, packets, publisher.confirmed, letter_per_copy=True))
     assert report.flawless, report.row()
     assert report.dead_letters == sum(packet.code is not None for packet in packets)
+
+
+async def test_a_record_that_the_topic_is_too_small_for_is_never_confirmed_and_holds_up_no_neighbour(
+    stack: Stack, kafka: EmbeddedKafka
+) -> None:
+    await stack.begin_kafka(kafka.bootstrap_servers)
+    worker = stack.worker(kafka=kafka.bootstrap_servers)
+    small, (huge,) = stack.plan(100), stack.plan(1, seed=2, mixture=Mixture(huge=1))
+    with pytest.raises(MessageSizeTooLargeError):
+        await KafkaPublisher(kafka.bootstrap_servers, [huge], largest=_LARGEST_RECORD).send_once()
+    publisher = KafkaPublisher(kafka.bootstrap_servers, small)
+    async with asyncio.timeout(60):
+        await publisher.run()
+    await all_arrived(stack.database_url, publisher.confirmed)
+    report = await compare(stack.database_url, "a record too large for its topic", small, publisher.confirmed)
+    assert report.flawless, report.row()
+    assert report.dead_letters == 0
+    assert worker.running
+
+
+@contextlib.asynccontextmanager
+async def _largest_record(kafka: EmbeddedKafka, size_bytes: int) -> AsyncGenerator[None]:
+    """Let the packet topic take records of this size meanwhile."""
+    await kafka.configure_topic(KAFKA_PACKET_TOPIC, {"max.message.bytes": str(size_bytes)})
+    try:
+        yield
+    finally:
+        await kafka.configure_topic(KAFKA_PACKET_TOPIC, {"max.message.bytes": str(_LARGEST_BY_DEFAULT)})
 
 
 async def _latest_is_the_latest_observed(stack: Stack) -> None:

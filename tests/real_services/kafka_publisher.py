@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import aiokafka
@@ -66,11 +66,14 @@ class KafkaPublisher:
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
 
-    @property
-    def _wanted(self) -> int:
-        return self._begun if self._enough else len(self._packets)
+    async def send_once(self) -> None:
+        """Send everything and return when it is confirmed; raises what the broker or the producer say against it."""
+        async with self._producing() as producer:
+            for packet in self._packets:
+                await producer.send_and_wait(KAFKA_PACKET_TOPIC, packet.body, key=packet.sender.device_id.encode())
 
-    async def _publish_unconfirmed(self) -> None:
+    @contextlib.asynccontextmanager
+    async def _producing(self) -> AsyncGenerator[Any]:
         producer = _Producer(
             bootstrap_servers=self._bootstrap_servers,
             acks="all",
@@ -81,6 +84,16 @@ class KafkaPublisher:
         )
         await producer.start()
         try:
+            yield producer
+        finally:
+            await producer.stop()
+
+    @property
+    def _wanted(self) -> int:
+        return self._begun if self._enough else len(self._packets)
+
+    async def _publish_unconfirmed(self) -> None:
+        async with self._producing() as producer:
             pending = [index for index, taken in enumerate(self._confirmed) if not taken]
             started = time.monotonic()
             for first in range(0, len(pending), _AT_ONCE):
@@ -96,8 +109,6 @@ class KafkaPublisher:
                     sent = await producer.send(KAFKA_PACKET_TOPIC, packet.body, key=packet.sender.device_id.encode())
                     sent.add_done_callback(functools.partial(self._note, index))
             await producer.flush()
-        finally:
-            await producer.stop()
 
     def _note(self, index: int, done: asyncio.Future[Any]) -> None:
         if not done.cancelled() and done.exception() is None and not self._confirmed[index]:

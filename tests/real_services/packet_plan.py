@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 BOUND_MEASURAND = "ACTIVE_POWER"
 _STEP = timedelta(microseconds=50)
 _TOO_LARGE_BYTES = 80_000
+HUGE_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,15 @@ class NumberedPacket:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Shares (0 to 1) of packets that are poison, sent twice in a row, or observed up to an hour earlier."""
+    """Shares (0 to 1) of packets that are poison, sent twice in a row, or observed up to an hour earlier.
+
+    `huge`: how many packets of 10 MB are in it besides, spread evenly.
+    """
 
     poison: float = 0.0
     duplicate: float = 0.0
     late: float = 0.0
+    huge: int = 0
 
 
 _GOOD = Mixture()
@@ -56,6 +61,7 @@ def plan_packets(
     """`count` packets from random senders, numbered from 1; duplicates come on top. `now` is about when they are sent."""
     chance = random.Random(seed)
     packets: list[NumberedPacket] = []
+    huge = {1 + (2 * place + 1) * count // (2 * mixture.huge) for place in range(mixture.huge)}
     for number in range(1, count + 1):
         sender = chance.choice(senders)
         packet_id = f"{run}-{seed}-{number:07d}"
@@ -67,6 +73,8 @@ def plan_packets(
         if chance.random() < mixture.poison:
             code, body, sender = _POISONS[number % len(_POISONS)](document, sender, senders)
             packet = NumberedPacket(number, sender, packet_id, body, code)
+        if number in huge:
+            packet = NumberedPacket(number, sender, packet_id, _encoded(document, padding="x" * HUGE_BYTES), "PACKET_TOO_LARGE")
         packets.append(packet)
         if chance.random() < mixture.duplicate:
             packets.append(packet)
