@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=0, le=65_535, description="port to listen on; 0 for any free one")
 
     web_dir: Annotated[Path | None, _Unsettable] = Field(
-        None, description="folder of the built web pages that `depotgrid up` serves; those of the checkout when not set"
+        None, description="folder of the built web pages that `depotgrid up` serves; by default its own"
     )
 
     audit_keep_days: int = Field(400, ge=30, le=36_500, description="how long the command API keeps rows of audit, in days")

@@ -33,7 +33,10 @@ _HASHED = f"/{ASSETS}/"
 _OF_THE_APIS = ("/api", "/auth", "/livez", "/readyz", "/metrics")
 _COMPRESSED_FROM = 512
 _TEXT = ("text/", "application/json", "application/javascript", "image/svg+xml")
-_NOT_BUILT = b"The web pages are not built. Run `deploy/dev/setup demo` and start again; the API is under /api.\n"
+_NOT_BUILT = (
+    b"The web pages are not built. In a checkout, run `deploy/dev/setup demo` and start again; a package has them if they were "
+    b"built before it. The API is under /api.\n"
+)
 
 
 @dataclass(frozen=True, slots=True)

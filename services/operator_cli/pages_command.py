@@ -24,7 +24,9 @@ def pages(folder: Annotated[Path, Parameter(help="is made if it is not there; th
     settings = settings_or_fault()
     built = pages_folder(settings)
     if not (built / INDEX.lstrip("/")).is_file():
-        raise CommandFault(f"the web pages are not built: {built} has none; run `deploy/dev/setup demo`, or give DEPOTGRID_WEB_DIR")
+        raise CommandFault(
+            f"the web pages are not built: {built} has none; build them with `deploy/dev/setup demo`, or give DEPOTGRID_WEB_DIR"
+        )
     origins = _origins(settings)
     try:
         write_pages(built, folder, msgspec.json.encode(sign_in_config(settings)), origins)

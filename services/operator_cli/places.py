@@ -102,8 +102,10 @@ def dev_key_file(settings: Settings, data_dir: Path) -> Path:
 
 
 def pages_folder(settings: Settings) -> Path:
-    """The folder of the built web pages: the one that the settings name, else that of this checkout, built or not."""
-    return settings.web_dir or Path(__file__).resolve().parents[1] / "web" / "dist"
+    """The folder of the built web pages: the one that the settings name, else that of the package or checkout, built or not."""
+    here = Path(__file__).resolve()
+    packed = here.with_name("built_pages")
+    return settings.web_dir or (packed if packed.is_dir() else here.parents[1] / "web" / "dist")
 
 
 def settings_or_fault(**told: object) -> Settings:
