@@ -17,6 +17,7 @@ import uuid_utils
 from prometheus_client import CollectorRegistry
 
 from broker_sessions.kafka_publisher import KafkaPublisher
+from broker_sessions.kafka_reach import KafkaReach
 from broker_sessions.mqtt_publisher import MqttPublisher
 from event_relay.relay import BrokerRelay
 from event_store.append import EVENT_CHANNEL
@@ -47,24 +48,33 @@ class Relay:
         self._stopping = stop
         name = f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}"
         self._relays: list[BrokerRelay] = []
+        self._kafka_reach: KafkaReach | None = None
         if settings.mqtt_url is not None:
             publisher = MqttPublisher(settings.mqtt_url, f"depotgrid-relay-{uuid_utils.uuid7()}")
             self._relays.append(BrokerRelay("mqtt", publisher, pool, name, metrics, _now))
         if settings.kafka_bootstrap_servers is not None:
             kafka = KafkaPublisher(settings.kafka_bootstrap_servers, "depotgrid-relay")
             self._relays.append(BrokerRelay("kafka", kafka, pool, name, metrics, _now))
+            self._kafka_reach = KafkaReach(settings.kafka_bootstrap_servers, "depotgrid-relay-reach")
 
     async def readiness(self) -> Sequence[str]:
         """Why events are not published; a relay whose shares others hold is ready."""
-        reasons = [relay.trouble for relay in self._relays if relay.trouble is not None]
+        reasons = [trouble for relay in self._relays if (trouble := self._trouble_of(relay)) is not None]
         limit_s = self._settings.unacknowledged_age_limit_s
         stuck = [(relay.broker, relay.stuck_s()) for relay in self._relays if relay.stuck_s() > limit_s]
         return [*reasons, *(f"{broker} has confirmed nothing for {stuck_s:.0f} s" for broker, stuck_s in stuck)]
+
+    def _trouble_of(self, relay: BrokerRelay) -> str | None:
+        # A producer that has nothing to send does not notice that Kafka is away.
+        unreached = self._kafka_reach.trouble if self._kafka_reach is not None and relay.broker == "kafka" else None
+        return relay.trouble or (unreached if relay.holds_shares else None)
 
     async def run(self) -> None:
         """Work until `stop` is set; raises what kills a part of it."""
         relaying = [asyncio.create_task(relay.run(), name=f"relay-{relay.broker}") for relay in self._relays]
         others = [asyncio.create_task(self._listen(), name="listen"), asyncio.create_task(self._prune(), name="prune")]
+        if self._kafka_reach is not None:
+            others.append(asyncio.create_task(self._kafka_reach.run(), name="kafka-reach"))
         stopping = asyncio.create_task(self._wait_for_stop())
         try:
             await asyncio.wait({*relaying, *others, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -81,8 +81,13 @@ class BrokerRelay:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be published now."""
-        return self._share_trouble or self._broker_trouble
+        """Why nothing can be published now; nothing of the broker while others have all shares."""
+        return self._share_trouble or (self._broker_trouble if self._cursors else None)
+
+    @property
+    def holds_shares(self) -> bool:
+        """Whether any share is ours to publish."""
+        return bool(self._cursors)
 
     def wake(self) -> None:
         """Something was appended."""

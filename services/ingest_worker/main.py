@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 import uuid_utils
 import uvloop
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faststream import FastStream
 from prometheus_client import CollectorRegistry
 
+from broker_sessions.kafka_reach import KafkaReach
 from event_store.database import UNREACHABLE, DatabaseFault, Pool, connect, open_pool
 from event_store.letter_quota import keep_quota
 from event_store.outbox import prune_outbox
@@ -54,7 +54,6 @@ _QUOTA_OVERLAP = timedelta(seconds=60)
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 """Packets in hand are many objects and no cycles: looking through them for some took a tenth of a worker's time."""
 _RETRY_S = 1.0
-_KAFKA_PROBE_S = 2.0
 
 
 class Worker:
@@ -96,7 +95,7 @@ class Worker:
         )
         self._mqtt: MqttSource | None = None
         self._kafka: KafkaSource | None = None
-        self._kafka_trouble: str | None = None
+        self._kafka_reach = KafkaReach(settings.kafka_bootstrap_servers or "", "depotgrid-ingest-reach")
         if settings.mqtt_url is not None and self._room is not None and diverting is not None:
             self._room.feed(self.pipeline)
             self._mqtt = MqttSource(
@@ -138,8 +137,8 @@ class Worker:
             reasons.append(f"the oldest packet in hand waits since {age_s:.0f} s")
         if self._mqtt is not None and self._mqtt.trouble is not None:
             reasons.append(self._mqtt.trouble)
-        if self._kafka_trouble is not None:
-            reasons.append(self._kafka_trouble)
+        if self._kafka_reach.trouble is not None:
+            reasons.append(self._kafka_reach.trouble)
         return reasons
 
     async def _start(self) -> None:
@@ -163,8 +162,9 @@ class Worker:
             self._spawn(self._mqtt.run(), "mqtt")
             self._spawn(self._room.run(), "waiting-room")
         if self._kafka is not None:
-            await self._wait_for_kafka(self._kafka.bootstrap_servers)
+            await self._kafka_reach.wait()
             self._spawn(self._kafka.run(), "kafka-offsets")
+            self._spawn(self._kafka_reach.run(), "kafka-reach")
 
     async def _stop_taking(self) -> None:
         """Commit what is in hand, while FastStream's consumer is still there to commit offsets."""
@@ -262,23 +262,6 @@ class Worker:
                     self._metrics.count_bodies_dropped(dropped)
                     log.warning("too many dead letters of a cause, oldest bodies let go of", by_reason=dict(dropped))
             await asyncio.sleep(_QUOTA_S)
-
-    async def _wait_for_kafka(self, servers: str) -> None:
-        """Return when Kafka answers; say so while it does not."""
-        while True:
-            probe = AIOKafkaAdminClient(bootstrap_servers=servers.split(","), request_timeout_ms=int(_KAFKA_PROBE_S * 1000))
-            try:
-                await probe.start()
-            except (KafkaError, OSError) as fault:
-                if self._kafka_trouble is None:
-                    log.warning("waiting for Kafka", servers=servers, reason=str(fault))
-                self._kafka_trouble = f"Kafka at {servers} is not to be had: {fault}"
-                await asyncio.sleep(_RETRY_S)
-            else:
-                self._kafka_trouble = None
-                return
-            finally:
-                await probe.close()
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -19,6 +19,7 @@ import uuid_utils
 from prometheus_client import CollectorRegistry
 
 from broker_sessions.kafka_publisher import KafkaPublisher
+from broker_sessions.kafka_reach import KafkaReach
 from broker_sessions.mqtt_session import MqttSession
 from event_store.database import UNREACHABLE, DatabaseFault, Pool, open_pool
 from event_store.store import PostgresEventStore
@@ -49,6 +50,7 @@ class Bridge:
         # It only refuses what no directory is needed to refuse.
         self._ingest = Ingest(PostgresEventStore(pool), SiteDirectory(), _now)
         self._publisher = KafkaPublisher(settings.kafka_bootstrap_servers or "", SERVICE)
+        self._kafka_reach = KafkaReach(settings.kafka_bootstrap_servers or "", f"{SERVICE}-reach")
         self._forwarder = Forwarder(
             self._publisher,
             self._refuse,
@@ -68,11 +70,14 @@ class Bridge:
             f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}",
         )
         self._forwarder.take_from(self._session)
+        self._kafka_found = asyncio.Event()
         self._stopping = stop
 
     async def readiness(self) -> Sequence[str]:
         """Why no progress is made; a standby that could take over is ready."""
-        reasons = [trouble for trouble in (self._forwarder.trouble, self._session.trouble) if trouble is not None]
+        # A producer that has nothing to send does not notice that Kafka is away.
+        kafka_trouble = self._forwarder.trouble or self._kafka_reach.trouble
+        reasons = [trouble for trouble in (kafka_trouble, self._session.trouble) if trouble is not None]
         age_s = self._forwarder.unacknowledged_age_s()
         if age_s > self._settings.unacknowledged_age_limit_s:
             reasons.append(f"the oldest packet in hand waits since {age_s:.0f} s")
@@ -83,6 +88,7 @@ class Bridge:
         working = [
             asyncio.create_task(self._take_packets(), name="session"),
             asyncio.create_task(self._forwarder.run(), name="forwarder"),
+            asyncio.create_task(self._watch_kafka(), name="kafka-reach"),
         ]
         stopping = asyncio.create_task(self._wait_for_stop())
         try:
@@ -107,7 +113,12 @@ class Bridge:
     async def _take_packets(self) -> None:
         # Without Kafka the packets are better off in their own broker.
         await self._forwarder.open()
+        self._kafka_found.set()
         await self._session.run()
+
+    async def _watch_kafka(self) -> None:
+        await self._kafka_found.wait()
+        await self._kafka_reach.run()
 
     async def _wait_for_stop(self) -> None:
         await self._stopping.wait()
