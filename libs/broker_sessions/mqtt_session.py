@@ -135,7 +135,8 @@ Take = Callable[[Connection, int | None, str, bytes, Mapping[str, Any]], None]
 class LastingSession:
     """The session of one client id at one broker, for whoever knows to be the only one under that id. `consume` keeps it connected.
 
-    `take` may be called for a packet whose connection `is_current` no more: that packet comes again and is to be left.
+    `take` may be called for a packet whose connection `is_current` no more: that packet comes again and is to be left. Its comings
+    and goings are logged with `severity`.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class LastingSession:
         self._topic_filter = topic_filter
         self._take = take
         self._severity = severity
+        self._severity_of_trouble = logging.WARNING if severity >= logging.INFO else severity
         self._connection: Connection | None = None
         self._paused = False
         self._stopping = asyncio.Event()
@@ -215,12 +217,17 @@ class LastingSession:
                 await self._watch(connection)
                 if self._stopping.is_set():
                     return
-                log.warning("connection to MQTT lost, connecting again")
+                log.log(self._severity_of_trouble, "connection to MQTT lost, connecting again")
             except (OSError, TimeoutError, MQTTConnectError) as fault:
                 trouble = f"MQTT at {self._host}:{self._port} is not to be had: {str(fault) or type(fault).__name__}"
                 if trouble != self.trouble:
                     # Said once and not at every try; `/readyz` goes on saying it.
-                    log.warning("waiting for MQTT", broker=f"{self._host}:{self._port}", reason=str(fault) or type(fault).__name__)
+                    log.log(
+                        self._severity_of_trouble,
+                        "waiting for MQTT",
+                        broker=f"{self._host}:{self._port}",
+                        reason=str(fault) or type(fault).__name__,
+                    )
                 self.trouble = trouble
             await connection.close()
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))

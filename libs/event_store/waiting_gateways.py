@@ -2,7 +2,8 @@
 
 A row is written before the first packet of the gateway goes onto its detour, and removed after the last one has been stored. It
 belongs to one holder, the one with the lease; who takes the session over takes the rows over, and from then on the former holder
-can neither remove one nor write one. `reserved_place` is no less than the place of any message that was ever published on that detour.
+can neither remove one nor write one. `reserved_place` is no less than the place of any message that was ever published on that
+detour.
 """
 
 from __future__ import annotations

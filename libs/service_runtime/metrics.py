@@ -54,6 +54,13 @@ class IngestMetrics:
         self._heartbeat_losses = Counter(
             "depotgrid_heartbeat_losses", "Controllers whose heartbeat went missing", registry=registry
         )
+        self._diverted = Counter(
+            "depotgrid_diverted_packets", "Packets above their gateway's limit, put back into the broker", registry=registry
+        )
+        self._waiting_gateways = Gauge(
+            "depotgrid_waiting_gateways", "Gateways whose packets wait in the broker because of their limit", registry=registry
+        )
+        self._waiting_bytes = Gauge("depotgrid_waiting_bytes", "About how many bytes of them wait there", registry=registry)
         self._in_flight = Gauge("depotgrid_in_flight_packets", "Received and not yet acknowledged", ["source"], registry=registry)
         self._unacknowledged_age = Gauge(
             "depotgrid_unacknowledged_age_seconds", "Age of the oldest packet not yet acknowledged", ["source"], registry=registry
@@ -93,6 +100,15 @@ class IngestMetrics:
     def count_heartbeat_losses(self, controllers: int) -> None:
         """So many controllers were found to have stopped their heartbeat."""
         self._heartbeat_losses.inc(controllers)
+
+    def count_diverted(self, packets: int) -> None:
+        """So many packets were put back into the broker."""
+        self._diverted.inc(packets)
+
+    def watch_waiting(self, *, gateways: Callable[[], float], waiting_bytes: Callable[[], float]) -> None:
+        """Read these two whenever metrics are asked for."""
+        self._waiting_gateways.set_function(gateways)
+        self._waiting_bytes.set_function(waiting_bytes)
 
     def watch(self, source: str, *, in_flight: Callable[[], float], unacknowledged_age_s: Callable[[], float]) -> None:
         """Read these two of a source whenever metrics are asked for."""

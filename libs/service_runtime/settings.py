@@ -235,6 +235,18 @@ class Settings(BaseSettings):
     batch_max: int = Field(2_000, ge=1, le=2_000, description="most packets in one transaction")
     in_hand_max_packets: int = Field(50_000, ge=2_000, description="received but uncommitted packets at which reading stops")
     in_hand_max_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="their bytes at which reading stops")
+    gateway_packets_per_s: float = Field(
+        0, ge=0, le=1_000_000, allow_inf_nan=False, description="what a gateway may send on average; above it waits. 0: no limit"
+    )
+    gateway_burst_s: float = Field(
+        60, ge=1, le=86_400, description="seconds' worth of its limit that a gateway may send at once after a silence"
+    )
+    gateway_waiting_max_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="bytes of a gateway waiting in the MQTT broker above which its limit is not enforced; keep it well below the "
+        "broker's `max_queued_bytes`",
+    )
     dead_letter_cause_max_bytes: int = Field(
         64 * 1024 * 1024, ge=1024 * 1024, description="bytes of dead letters kept of one cause; beyond them the oldest lose theirs"
     )
