@@ -141,7 +141,9 @@ function DepotList({ shown }: { shown: Listed[] }) {
               className="depot-row"
               aria-setsize={shown.length}
               aria-posinset={row.index + 1}
-              style={{ height: row.size, transform: `translateY(${row.start - rows.options.scrollMargin}px)` }}
+              ref={folded ? rows.measureElement : undefined}
+              data-index={row.index}
+              style={{ height: folded ? undefined : row.size, transform: `translateY(${row.start - rows.options.scrollMargin}px)` }}
             >
               <DepotRow depot={depot} answeredAt={answeredAt} />
             </li>

@@ -21,11 +21,16 @@ export function Loading({ lines = 4 }: { lines?: number }) {
   );
 }
 
+/** A sentence of the catalogue in which what one types stands between backticks. */
+function withCode(sentence: string): ReactNode {
+  return sentence.split("`").map((part, number) => (number % 2 ? <code key={number}>{part}</code> : part));
+}
+
 export function Empty({ title, children }: { title: string; children?: ReactNode }) {
   return (
     <div className="empty stack tight">
-      <h2>{title}</h2>
-      {children ? <div>{children}</div> : null}
+      <h2>{withCode(title)}</h2>
+      {children ? <div>{typeof children === "string" ? withCode(children) : children}</div> : null}
     </div>
   );
 }
@@ -46,12 +51,12 @@ export function ProblemPanel({ of, retry }: { of: unknown; retry?: () => void })
     of instanceof ApiProblem ? of : new ApiProblem(-1, "PAGE_FAULT", of instanceof Error ? of.message : String(of));
   const { icon, title, todo } = described(problem);
   return (
-    <section className="panel stack" role="alert">
+    <section className="panel stack problem" role="alert">
       <div className="row">
         {icon}
         <h2>{title}</h2>
       </div>
-      {problem.detail && !problem.passing ? <p>{problem.detail}</p> : null}
+      {problem.detail && !problem.passing ? <p className="said">{problem.detail}</p> : null}
       {problem.faults.length > 1 ? (
         <ul>
           {problem.faults.map((one) => (

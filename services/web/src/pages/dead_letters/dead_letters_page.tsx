@@ -143,7 +143,7 @@ function Causes(place: Place) {
                 </Mark>
               </Empty>
             ) : (
-              <Empty title={w.emptyFiltered} />
+              <Empty title={w.emptyFiltered}>{w.emptyFilteredDo}</Empty>
             )}
           </section>
         )}
@@ -216,7 +216,7 @@ function Letters(place: Place) {
         const items = data.pages.flatMap((page) => page.items);
         return (
           <section className="panel stack">
-            {items.length ? <Listed items={items} search={place.search} /> : <Empty title={w.emptyFiltered} />}
+            {items.length ? <Listed items={items} search={place.search} /> : <Empty title={w.emptyFiltered}>{w.emptyFilteredDo}</Empty>}
             {letters.hasNextPage ? (
               <div>
                 <Button variant="default" onClick={() => void letters.fetchNextPage()} loading={letters.isFetchingNextPage}>

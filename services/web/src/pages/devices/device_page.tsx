@@ -196,7 +196,7 @@ function Packets({ deviceId, depotId }: { deviceId: string; depotId: string }) {
     <section className="panel stack tight" aria-labelledby="packets">
       <h2 id="packets">{w.packets}</h2>
       <Answered of={reports} lines={3}>
-        {({ items }) => (items.length ? <Listed items={items} depotId={depotId} /> : <Empty title={w.noPackets} />)}
+        {({ items }) => (items.length ? <Listed items={items} depotId={depotId} /> : <Empty title={w.noPackets}>{w.noPacketsDo}</Empty>)}
       </Answered>
     </section>
   );

@@ -30,7 +30,7 @@ export function Circuits({ circuits }: { circuits: Read["CircuitEntry"][] }) {
           </tbody>
         </table>
       ) : (
-        <Empty title={words.load.noCircuits} />
+        <Empty title={words.load.noCircuits}>{words.load.noCircuitsDo}</Empty>
       )}
     </section>
   );

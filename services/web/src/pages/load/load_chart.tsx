@@ -81,7 +81,7 @@ const nameOf = (one: Series) => {
 
 function Drawn({ series }: { series: Series[] }) {
   const told = series.filter((one) => lastOf(one) !== null);
-  if (!told.length) return <Empty title={words.chart.empty} />;
+  if (!told.length) return <Empty title={words.chart.empty}>{words.chart.emptyDo}</Empty>;
   return (
     <>
       <Plot series={told} />

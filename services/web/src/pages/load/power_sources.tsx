@@ -25,7 +25,7 @@ export function PowerSources({ sources, answeredAt }: { sources: Read["PowerSour
         </div>
       ) : (
         <div className="panel">
-          <Empty title={words.load.noSources} />
+          <Empty title={words.load.noSources}>{words.load.noSourcesDo}</Empty>
         </div>
       )}
     </section>
