@@ -73,6 +73,7 @@ const FORMS = [
     },
     send: inDialog("Bind a controller"),
     done: async (page, depot) => {
+      await dialog(page).waitFor({ state: "detached" });
       await panel(page, depot, "ctrl-2").waitFor();
       const made = (await bindingsOf(depot)).filter((one) => one.device_id === depot.thing("ctrl-2"));
       assert.deepEqual(made.map((one) => [one.stale_after_s, one.version]), [[77, 1]]);
@@ -119,6 +120,7 @@ const FORMS = [
     begin: (page, depot) => panel(page, depot, "ctrl-2").getByRole("button", { name: "Take over" }).click(),
     send: inDialog("Take over"),
     done: async (page, depot) => {
+      await dialog(page).waitFor({ state: "detached" });
       await panel(page, depot, "ctrl-2").getByText("Enabled").waitFor();
       assert.equal((await bindingOf(depot, "ctrl-2")).enabled, true);
     },
