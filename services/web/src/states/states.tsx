@@ -56,7 +56,7 @@ export function ProblemPanel({ of, retry }: { of: unknown; retry?: () => void })
         {icon}
         <h2>{title}</h2>
       </div>
-      {problem.detail && !problem.passing ? <p className="said">{problem.detail}</p> : null}
+      {problem.detail && !problem.passing ? <p className="said">{withCode(problem.detail)}</p> : null}
       {problem.faults.length > 1 ? (
         <ul>
           {problem.faults.map((one) => (

@@ -112,9 +112,12 @@ const TONES: Record<string, string> = { DONE: "good", FAILED: "bad", CANCELLED: 
 
 function Progress({ of }: { of: ReplayJob }) {
   return (
-    <section className="stack tight" aria-live="polite" data-job={of.status}>
+    <section className="stack tight" data-job={of.status}>
       <div className="row">
-        <Mark tone={TONES[of.status]}>{w.jobStatuses[of.status] ?? of.status}</Mark>
+        {/* Told is where the job is; its numbers would never let a listener rest. */}
+        <span role="status">
+          <Mark tone={TONES[of.status]}>{w.jobStatuses[of.status] ?? of.status}</Mark>
+        </span>
         <span data-progress>{w.progress(of.done, of.total)}</span>
       </div>
       <progress max={Math.max(of.total, 1)} value={of.total ? of.done : of.status === "RUNNING" ? 0 : 1} aria-label={w.replay} style={{ width: "100%" }} />

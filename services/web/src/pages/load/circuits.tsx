@@ -20,7 +20,6 @@ export function Circuits({ circuits }: { circuits: Read["CircuitEntry"][] }) {
               <th scope="col">{words.load.available}</th>
               <th scope="col">{words.load.from}</th>
               <th scope="col">{words.load.heartbeat}</th>
-              <th scope="col">{words.load.observed}</th>
             </tr>
           </thead>
           <tbody>
@@ -67,12 +66,14 @@ function Circuit({ of }: { of: Read["CircuitEntry"] }) {
             <Id>{of.device.device_id}</Id>
           </div>
         ) : null}
+        {of.observed_at ? (
+          <div className="small dim">
+            <Moment at={of.observed_at} />
+          </div>
+        ) : null}
       </td>
       <td data-label={words.load.heartbeat}>
         <Heartbeat of={of} />
-      </td>
-      <td data-label={words.load.observed} className="small">
-        <Moment at={of.observed_at} />
       </td>
     </tr>
   );

@@ -13,6 +13,7 @@ import { PowerSources } from "./power_sources.tsx";
 
 const FLAG = "new-microgrid-fields-load-chart";
 const FILLED = "depotgrid:card-filled";
+const BETWEEN_WORDS_MS = 3_000;
 const LoadChart = lazy(() => import("./load_chart.tsx"));
 
 export function LoadPage() {
@@ -79,21 +80,47 @@ function Microgrid({ capabilities, answeredAt }: { capabilities: Read["Capabilit
   );
 }
 
-/** Tells a listener, politely, what turned ON or OFF; ages and values would never let them rest. */
+type Statuses = Map<string, Read["CapabilityEntry"]>;
+const statusesOf = (capabilities: Read["CapabilityEntry"][]): Statuses =>
+  new Map(capabilities.map((one) => [`${one.scope.node_id} ${one.capability}`, one]));
+
+/** What is ON or OFF now and was something else; what is new or has no status is not worth a word. */
+function changesOf(before: Statuses, after: Statuses): string[] {
+  return [...after].flatMap(([key, one]) => {
+    const old = before.get(key);
+    if (old === undefined || old.operational_status === one.operational_status || one.operational_status === null) return [];
+    return [words.load.changed(words.capability[one.capability] ?? one.capability, one.operational_status)];
+  });
+}
+
+/**
+ * Tells a listener, politely, what turned ON or OFF; ages and values would never let them rest. What turns again soon after is told with
+ * the next word, as it is by then, and not at all when it has turned back.
+ */
 function Spoken({ capabilities }: { capabilities: Read["CapabilityEntry"][] }) {
-  const before = useRef(new Map<string, string | null>());
+  const told = useRef<Statuses | null>(null);
+  const newest = useRef<Statuses>(new Map());
+  const resting = useRef<ReturnType<typeof setTimeout> | null>(null);
   const [said, setSaid] = useState("");
   useEffect(() => {
-    const changes: string[] = [];
-    for (const one of capabilities) {
-      const key = `${one.scope.node_id} ${one.capability}`;
-      const old = before.current.get(key);
-      if (old !== undefined && old !== one.operational_status && one.operational_status !== null)
-        changes.push(words.load.changed(words.capability[one.capability] ?? one.capability, one.operational_status));
-      before.current.set(key, one.operational_status);
-    }
-    if (changes.length) setSaid(changes.join(". "));
+    newest.current = statusesOf(capabilities);
+    const tell = () => {
+      resting.current = null;
+      const changes = changesOf(told.current ?? newest.current, newest.current);
+      told.current = newest.current;
+      if (!changes.length) return;
+      setSaid(changes.join(". "));
+      resting.current = setTimeout(tell, BETWEEN_WORDS_MS);
+    };
+    if (resting.current === null) tell();
   }, [capabilities]);
+  useEffect(
+    () => () => {
+      if (resting.current !== null) clearTimeout(resting.current);
+      resting.current = null;
+    },
+    [],
+  );
   return (
     <div className="hidden" aria-live="polite" role="status">
       {said}

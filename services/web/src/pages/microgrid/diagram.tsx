@@ -7,7 +7,7 @@ import { words } from "../../words.ts";
 import { factsOf, nameOf } from "./facts.ts";
 import { placed, type StructureNode } from "./structure.ts";
 
-const COLUMN_PX = 215;
+const COLUMN_PX = 245;
 const DEPTH_PX = 110;
 const ROW_PX = 62;
 const INDENT_PX = 18;
