@@ -1,17 +1,19 @@
 """Services of their own for tests that pull plugs, and the table of their figures at the end of the run.
 
-The short form runs with every test run; `FAULTS=full` gives the sizes of `make faults`.
+The short form runs with every test run; `FAULTS=full` gives the sizes of `make faults`, and writes the page of its figures.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.faults.load import MakeStack, Stack
+from tests.faults.load import FULL, MakeStack, Stack
+from tests.faults.report_page import PAGE, REJECTED_PAGE, Run, page, this_commit, this_machine
 from tests.real_services.comparison import FaultReport
 from tests.real_services.schema import migrate
 
@@ -21,22 +23,60 @@ from operator_cli.embedded_postgres import EmbeddedPostgres
 _TEMPLATE = "depotgrid_template"
 _numbers = itertools.count(1)
 _reports: list[FaultReport] = []
+_left_out: list[str] = []
+"""Tests and files of ours that this run does without."""
+_HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here):
+        if _is_ours(item):
             item.add_marker(pytest.mark.faults)
             item.add_marker(pytest.mark.services)
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    _left_out.extend(item.nodeid for item in items if _is_ours(item))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    chosen = {item.path for item in session.items}
+    _left_out.extend(str(path) for path in _HERE.glob("test_*.py") if path not in chosen)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _reports:
-        terminalreporter.section("faults")
-        terminalreporter.write_line(FaultReport.header())
-        for report in _reports:
-            terminalreporter.write_line(report.row())
+    if not _reports:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.write_line(FaultReport.header())
+    for report in _reports:
+        terminalreporter.write_line(report.row())
+    if FULL:
+        terminalreporter.write_line(f"\nwritten to {_write_page(terminalreporter)}")
+
+
+def _write_page(terminalreporter: pytest.TerminalReporter) -> Path:
+    outcomes: dict[str, list[pytest.TestReport]] = terminalreporter.stats
+    run = Run(
+        at=datetime.now(UTC),
+        commit=this_commit(),
+        machine=this_machine(),
+        is_whole=not _left_out,
+        skipped={
+            one.nodeid.rpartition("::")[2]: one.longrepr[2]
+            for one in outcomes.get("skipped", ())
+            if isinstance(one.longrepr, tuple)
+        },
+    )
+    failed = any(outcomes.get(kind) for kind in ("failed", "error"))
+    target = REJECTED_PAGE if failed else PAGE
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(page(_reports, run, PAGE.read_text() if PAGE.exists() else ""))
+    return target
+
+
+def _is_ours(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(_HERE)
 
 
 @pytest.fixture
