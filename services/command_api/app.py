@@ -7,14 +7,11 @@ from datetime import datetime
 
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from command_api.access_rules import allowed_by
 from command_api.backing import Backing
 from command_api.capabilities import capability_routes
 from command_api.capability_status import capability_status_routes
-from command_api.command_watch import CommandMetrics, CommandWatch
 from command_api.controller_bindings import controller_binding_routes
 from command_api.dead_letters import dead_letter_routes
 from command_api.depots import depot_routes, microgrid_routes
@@ -25,8 +22,7 @@ from event_store.database import UNREACHABLE, Pool
 from sensor_packet.contract_files import read_contract
 from sensor_packet.packet import DEFAULT_MAX_AHEAD_S
 from service_runtime.access import Access
-from service_runtime.health import health_routes
-from service_runtime.problem import Problem, answer, install_problem_answers, methods_described, problem_responses
+from service_runtime.http_api import answer_without_database, http_api
 
 VERSION = "1.0.0"
 """Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
@@ -48,40 +44,29 @@ def create_app(
     backing = Backing(pool, clock, new_id)
     desk = PacketDesk(backing, max_ahead_s)
     replays = ReplayRunner(pool, desk.ready, clock, new_id())
-    registry = CollectorRegistry()
-    app = FastAPI(
-        title="Depotgrid command API",
-        version=VERSION,
-        summary="Everything that changes the site model and the microgrids of electric-bus depots, and packets without a broker",
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
+    app = http_api(
+        "Depotgrid command API",
+        VERSION,
+        "Everything that changes the site model and the microgrids of electric-bus depots, and packets without a broker",
+        (
+            depot_routes(backing),
+            microgrid_routes(backing),
+            site_thing_routes(backing),
+            capability_routes(backing),
+            controller_binding_routes(backing),
+            packet_routes(backing, desk),
+            capability_status_routes(backing, desk),
+            dead_letter_routes(backing, replays),
+        ),
+        guards=(Depends(allowed_by(access, backing)),),
+        other_api=read_contract("openapi.read.json"),
+        readiness=lambda: _not_ready_because(pool),
+        registry=CollectorRegistry(),
     )
-    for router in (
-        depot_routes(backing),
-        microgrid_routes(backing),
-        site_thing_routes(backing),
-        capability_routes(backing),
-        controller_binding_routes(backing),
-        packet_routes(backing, desk),
-        capability_status_routes(backing, desk),
-        dead_letter_routes(backing, replays),
-    ):
-        app.include_router(
-            router, dependencies=[Depends(allowed_by(access, backing))], responses=problem_responses(401, 403, 500, 503)
-        )
-    app.router.routes.extend(health_routes(registry, lambda: _not_ready_because(pool)))
-    install_problem_answers(app, methods_described(read_contract("openapi.read.json")))
-    for unreachable in UNREACHABLE:
-        app.add_exception_handler(unreachable, _database_gone)
-    app.add_middleware(CommandWatch, metrics=CommandMetrics(registry))
+    detail = "the database does not answer at the moment; whether the command was carried out, the same key tells"
+    answer_without_database(app, UNREACHABLE, detail)
     app.state.replays = replays
     return app
-
-
-def _database_gone(request: Request, _: Exception) -> JSONResponse:
-    detail = "the database does not answer at the moment; whether the command was carried out, the same key tells"
-    return answer(Problem(503, "DATABASE_UNAVAILABLE", detail, headers={"Retry-After": "1"}), request.url.path)
 
 
 async def _not_ready_because(pool: Pool) -> Sequence[str]:

@@ -10,8 +10,6 @@ from datetime import datetime
 
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from event_store.database import UNREACHABLE, Pool
@@ -25,7 +23,6 @@ from read_api.devices import device_routes
 from read_api.history import history_routes
 from read_api.microgrids import microgrid_routes
 from read_api.remediation import remediation_routes
-from read_api.request_watch import ReadMetrics, RequestWatch
 from read_api.series import series_routes
 from read_api.site_cache import SiteCache
 from read_api.site_model import site_model_routes
@@ -34,8 +31,8 @@ from read_api.visibility import ACCESS_RULES, seen_by_caller
 from sensor_packet.contract_files import read_contract
 from service_runtime.access import Access
 from service_runtime.feature_flags import BUILT_IN_DEFAULTS, FeatureFlags
-from service_runtime.health import health_routes
-from service_runtime.problem import Problem, answer, install_problem_answers, methods_described, problem_responses
+from service_runtime.http_api import answer_without_database, http_api
+from service_runtime.request_watch import StreamMetrics
 
 VERSION = "1.0.0"
 """Of the interface, not of the program: a path, field or code that goes away makes a new major one."""
@@ -72,8 +69,7 @@ def create_app(
     backing = Backing(pool, clock, flags_of, SiteCache(), stale_after_default_s)
     streams = Streams(backing)
     registry = CollectorRegistry()
-    metrics = ReadMetrics(registry)
-    metrics.watch(stream_clients=lambda: streams.clients)
+    StreamMetrics(registry).watch(lambda: streams.clients)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -86,45 +82,32 @@ def create_app(
             # Giving its connection back waits for a database that may say nothing any more; whoever closes the pool cuts it.
             await asyncio.wait({following}, timeout=_LAST_LOOK_S)
 
-    app = FastAPI(
-        title="Depotgrid read API",
-        version=VERSION,
-        summary="What is configured, what happens and what went wrong in the microgrids of electric-bus depots",
+    app = http_api(
+        "Depotgrid read API",
+        VERSION,
+        "What is configured, what happens and what went wrong in the microgrids of electric-bus depots",
+        (
+            depot_routes(backing),
+            microgrid_routes(backing),
+            card_routes(backing),
+            controller_binding_routes(backing),
+            history_routes(backing),
+            series_routes(backing),
+            stream_routes(backing, streams),
+            remediation_routes(backing),
+            device_routes(backing),
+            site_model_routes(backing),
+            dead_letter_routes(backing),
+        ),
+        guards=(Depends(access.enforce(ACCESS_RULES)), Depends(seen_by_caller(backing))),
+        open_routes=more_routes,
+        other_api=read_contract("openapi.command.json"),
+        readiness=lambda: _not_ready_because(pool, streams),
+        registry=registry,
         lifespan=lifespan,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
     )
-    for router in (
-        depot_routes(backing),
-        microgrid_routes(backing),
-        card_routes(backing),
-        controller_binding_routes(backing),
-        history_routes(backing),
-        series_routes(backing),
-        stream_routes(backing, streams),
-        remediation_routes(backing),
-        device_routes(backing),
-        site_model_routes(backing),
-        dead_letter_routes(backing),
-    ):
-        app.include_router(
-            router,
-            dependencies=[Depends(access.enforce(ACCESS_RULES)), Depends(seen_by_caller(backing))],
-            responses=problem_responses(401, 403, 500, 503),
-        )
-    app.router.routes.extend(more_routes)
-    app.router.routes.extend(health_routes(registry, lambda: _not_ready_because(pool, streams)))
-    install_problem_answers(app, methods_described(read_contract("openapi.command.json")))
-    for unreachable in UNREACHABLE:
-        app.add_exception_handler(unreachable, _database_gone)
-    app.add_middleware(RequestWatch, metrics=metrics)
+    answer_without_database(app, UNREACHABLE, "the database does not answer at the moment")
     return ReadApi(app, streams)
-
-
-def _database_gone(request: Request, _: Exception) -> JSONResponse:
-    detail = "the database does not answer at the moment"
-    return answer(Problem(503, "DATABASE_UNAVAILABLE", detail, headers={"Retry-After": "1"}), request.url.path)
 
 
 async def _not_ready_because(pool: Pool, streams: Streams) -> Sequence[str]:

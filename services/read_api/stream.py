@@ -46,10 +46,10 @@ from read_api.backing import ACQUIRE_S, Backing
 from read_api.card import read_cards
 from read_api.history import EventTypeName, position_at
 from read_api.microgrids import microgrid_by_id
-from read_api.request_watch import hang_up_on
 from read_api.stream_client import PAGE, Batch, EventStream, StreamClient, Told, told
 from service_runtime.access import principal_of
 from service_runtime.problem import Problem, problem_responses
+from service_runtime.request_watch import hang_up_on
 from site_registry.change_feed import CHANGE_CHANNEL
 
 POLL_S = 0.25

@@ -20,12 +20,12 @@ from prometheus_client import CollectorRegistry
 
 from command_api.codes import CODES
 from read_api.remediation import advice
-from read_api.request_watch import ReadMetrics
 from sensor_packet.battery_mode import MODES
 from sensor_packet.catalogue import CATALOGUE
 from sensor_packet.decode import decode
 from sensor_packet.packet import ClaimedIdentity, Packet
 from service_runtime.metrics import BridgeMetrics, IngestMetrics, RelayMetrics
+from service_runtime.request_watch import HttpMetrics, StreamMetrics
 from service_runtime.settings import Settings, variable
 from site_registry.site_file import SiteDocument, parse_site
 
@@ -250,7 +250,8 @@ def test_every_key_of_the_catalogue_is_in_the_guide_to_packets() -> None:
 def test_the_metrics_of_the_guide_are_those_that_the_processes_show() -> None:
     registry = CollectorRegistry()
     IngestMetrics(registry)
-    ReadMetrics(registry)
+    HttpMetrics(registry)
+    StreamMetrics(registry)
     RelayMetrics(registry)
     BridgeMetrics(registry)
     shown = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in registry.collect()}

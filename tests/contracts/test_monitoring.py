@@ -13,9 +13,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from command_api.command_watch import CommandMetrics
-from read_api.request_watch import ReadMetrics
 from service_runtime.metrics import BridgeMetrics, IngestMetrics, RelayMetrics
+from service_runtime.request_watch import HttpMetrics, StreamMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -29,7 +28,7 @@ OF_THE_SCRAPE = {"job", "instance", "le"}
 def counted() -> dict[str, set[str]]:
     """Every sample name that a process of ours exposes, with its labels."""
     names: dict[str, set[str]] = {"up": set()}
-    for make in (IngestMetrics, RelayMetrics, BridgeMetrics, ReadMetrics, CommandMetrics):
+    for make in (IngestMetrics, RelayMetrics, BridgeMetrics, HttpMetrics, StreamMetrics):
         registry = CollectorRegistry()
         metrics = make(registry)
         for collector in vars(metrics).values():

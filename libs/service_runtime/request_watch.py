@@ -17,31 +17,46 @@ _SCOPE_KEY = "depotgrid.hang_up"
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
-class ReadMetrics:
-    """What a read API counts."""
+class HttpMetrics:
+    """What an API counts. A request to no route of ours has the route and method `none`: whoever asks may name any."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "depotgrid_http_requests", "Requests answered, by path template and status", ["route", "status"], registry=registry
+        self._requests = Counter(
+            "depotgrid_http_requests",
+            "Requests answered, by method, path template and status",
+            ["method", "route", "status"],
+            registry=registry,
         )
-        self.duration = Histogram(
+        self._duration = Histogram(
             "depotgrid_http_request_duration_seconds",
             "From the request to the end of its answer; streams are left out",
             ["route"],
             buckets=_LATENCY_S,
             registry=registry,
         )
+
+    def count(self, method: str, route: str | None, status: int, duration_s: float | None) -> None:
+        """A request is answered; `route` is its path template, and `duration_s` None for a stream."""
+        self._requests.labels(method if route is not None else "none", route or "none", str(status)).inc()
+        if duration_s is not None:
+            self._duration.labels(route or "none").observe(duration_s)
+
+
+class StreamMetrics:
+    """What an API with streams counts besides."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._clients = Gauge("depotgrid_stream_clients", "Connected stream clients", registry=registry)
 
-    def watch(self, *, stream_clients: Callable[[], float]) -> None:
+    def watch(self, clients: Callable[[], float]) -> None:
         """Read the number of stream clients whenever metrics are asked for."""
-        self._clients.set_function(stream_clients)
+        self._clients.set_function(clients)
 
 
 class RequestWatch:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, metrics: ReadMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
@@ -71,10 +86,8 @@ class RequestWatch:
         try:
             await self._app(scope, receive_or_hang_up, send_and_note)
         finally:
-            route = getattr(scope.get("route"), "path", None) or "none"
-            self._metrics.requests.labels(route, str(status)).inc()
-            if not streaming:
-                self._metrics.duration.labels(route).observe(clock() - began)
+            route = getattr(scope.get("route"), "path", None) or None
+            self._metrics.count(scope["method"], route, status, None if streaming else clock() - began)
 
 
 def hang_up_on(scope: MutableMapping[str, Any], event: asyncio.Event) -> None:
