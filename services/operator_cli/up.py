@@ -3,7 +3,7 @@
 Start: the data folder's lock, the ports, broker, database, migrations, the demo's site, the services. The addresses are written
 to `run.json` once all are ready. Stop (Ctrl-C or SIGTERM): services first, then the broker, then the database; a second signal
 kills them all at once. Whatever goes wrong on the way up, what was started is stopped again. A service, broker or database that
-dies is started again.
+dies is started again, for as long as it takes: a full disk may have room again.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _HOST = "127.0.0.1"
 _PORT_PATIENCE_S = 1.0
 _READY_S = 30.0
 _WATCH_S = 1.0
+_RETRY_S = 5.0
 _DEMO = "demo-depot.yaml"
 _DEMO_DEPOT = "demo-depot"
 _DEMO_TOKEN_S = 366 * 24 * 3600
@@ -198,7 +199,12 @@ class Stack:
             for embedded, name in ((self._mosquitto, "mosquitto"), (self._postgres, "postgres")):
                 if embedded is not None and not embedded.running:
                     self._pass_on(name, "has ended, starts again")
-                    await asyncio.shield(asyncio.to_thread(embedded.start))
+                    try:
+                        await asyncio.shield(asyncio.to_thread(embedded.start))
+                    except (ServiceFailedError, OSError) as fault:
+                        # What keeps it from starting, such as a full disk, may pass; ending all the rest would mend nothing.
+                        self._pass_on(name, f"could not start, tried again in {_RETRY_S:g} s: {str(fault).splitlines()[-1]}")
+                        await asyncio.sleep(_RETRY_S)
 
     async def _stop_all(self) -> None:
         await asyncio.gather(*(service.stop() for service in self._services))

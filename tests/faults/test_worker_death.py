@@ -41,8 +41,8 @@ async def test_a_worker_killed_at_random_moments_loses_no_mqtt_packet(
             await stack.stores()
         return died
 
-    name, packets = f"worker kill -9 ×{_DEATHS}, MQTT", stack.plan(sized(30_000, 700_000))
-    report = note(await mqtt_load(stack, name, own_mosquitto.port, packets, die, rate=sized(RATE, 2_000)))
+    name, packets = f"worker kill -9 ×{_DEATHS}, MQTT", stack.plan(sized(30_000, 500_000))
+    report = note(await mqtt_load(stack, name, own_mosquitto.port, packets, die, rate=sized(RATE, 1_500)))
     assert report.flawless, report.row()
     assert came_back(report, _BACK_S), report.row()
 

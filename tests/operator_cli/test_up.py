@@ -148,6 +148,26 @@ def test_a_broker_that_dies_is_started_again(start: Callable[..., _Up], service_
     _wait_for_news(up)
 
 
+def test_a_database_that_can_not_be_started_again_yet_is_tried_until_it_can(
+    start: Callable[..., _Up], service_folder: Path
+) -> None:
+    up = start(service_folder / "data")
+    up.wait_up()
+    password = up.data_dir / "postgres" / "password"
+    password.rename(hidden := password.with_name("hidden"))
+    (database,) = [pid for pid in _running(up, "bin/postgres\0-D\0") if _parent(pid) == up.process.pid]
+    os.kill(database, signal.SIGQUIT)
+    _wait_until(lambda: "could not start, tried again in 5 s" in up.log.read_text())
+    assert up.process.poll() is None
+    hidden.rename(password)
+    _wait_until(lambda: "capabilities" in up.card())
+    _wait_for_news(up)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def _running(up: _Up, command: str) -> list[int]:
     found: list[int] = []
     for pid in up.descendants():
