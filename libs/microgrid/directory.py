@@ -48,6 +48,11 @@ class SiteDirectory:
         """The depot of a device, if it is known."""
         return self._depot_of_device.get(device_id) if device_id is not None else None
 
+    def gateway_of(self, device_id: str) -> str | None:
+        """The gateway that speaks for a device, if it is known."""
+        plan = self._plans.get(device_id) or self._make_plan(device_id)
+        return None if plan is None else plan.gateway_id
+
     def put(self, site: Site) -> None:
         """Take in a depot, in place of what was known of it."""
         depot_id = site.depot.depot_id

@@ -61,6 +61,11 @@ class IngestMetrics:
             "depotgrid_waiting_gateways", "Gateways whose packets wait in the broker because of their limit", registry=registry
         )
         self._waiting_bytes = Gauge("depotgrid_waiting_bytes", "About how many bytes of them wait there", registry=registry)
+        self._resting_partitions = Gauge(
+            "depotgrid_resting_partitions",
+            "Kafka partitions not read because a gateway in them is above its limit",
+            registry=registry,
+        )
         self._in_flight = Gauge("depotgrid_in_flight_packets", "Received and not yet acknowledged", ["source"], registry=registry)
         self._unacknowledged_age = Gauge(
             "depotgrid_unacknowledged_age_seconds", "Age of the oldest packet not yet acknowledged", ["source"], registry=registry
@@ -109,6 +114,10 @@ class IngestMetrics:
         """Read these two whenever metrics are asked for."""
         self._waiting_gateways.set_function(gateways)
         self._waiting_bytes.set_function(waiting_bytes)
+
+    def watch_partitions(self, *, resting: Callable[[], float]) -> None:
+        """Read this whenever metrics are asked for."""
+        self._resting_partitions.set_function(resting)
 
     def watch(self, source: str, *, in_flight: Callable[[], float], unacknowledged_age_s: Callable[[], float]) -> None:
         """Read these two of a source whenever metrics are asked for."""

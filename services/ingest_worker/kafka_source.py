@@ -8,6 +8,10 @@ commits by itself, would pass over the batches in hand. Records of a partition a
 The handler never raises: FastStream would swallow the exception, and a later commit would pass over the failed batch. While the
 database is away nothing is stored, so nothing more is read than the batches in hand, and nothing is committed. After a rebalance
 the new owner may read records again that the old one is just storing; they are duplicates of stored events then.
+
+Partitions in which a gateway is above its limit rest (`partition_pauses.py`): they are paused, so that what exceeds stays in Kafka
+while others are read and the group goes on hearing from us. A rebalance lets all partitions be read again; the next batch from one
+that should rest puts it back to rest, so that costs a batch.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 
 from ingest_worker.batching import Pipeline
+from ingest_worker.partition_pauses import PartitionPauses
 from sensor_packet.topics import KAFKA_BRIDGED_TOPIC_HEADER, KAFKA_PACKET_TOPIC, kafka_claimed_identity
 from service_runtime.tracing import parse_traceparent
 from site_operations.ingest import RawPacket
@@ -48,7 +53,13 @@ class KafkaSource:
     name = "kafka"
 
     def __init__(
-        self, bootstrap_servers: str, group_id: str, pipeline: Pipeline, clock: Callable[[], datetime], batch_max: int
+        self,
+        bootstrap_servers: str,
+        group_id: str,
+        pipeline: Pipeline,
+        clock: Callable[[], datetime],
+        batch_max: int,
+        pauses: PartitionPauses | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._clock = clock
@@ -83,6 +94,8 @@ class KafkaSource:
         self._to_commit: dict[TopicPartition, int] = {}
         self._commit_due = asyncio.Event()
         self._committing = asyncio.Lock()
+        self._pauses = pauses
+        self._resting: dict[TopicPartition, asyncio.TimerHandle] = {}
 
     async def take(self, records: list[Any], message: KafkaMessage) -> None:
         """Hand a batch over; return when there is room for another."""
@@ -92,8 +105,11 @@ class KafkaSource:
         self._batches += 1
         batch = _Batch(records)
         received_at = self._clock()
-        for record in records:
-            self._pipeline.put(self, batch, self._raw(record, received_at))
+        raws = [self._raw(record, received_at) for record in records]
+        for raw in raws:
+            self._pipeline.put(self, batch, raw)
+        if self._pauses is not None:
+            self._let_rest(self._pauses, records, raws)
         while not self._stopping and (self._batches >= _MOST_BATCHES or self._pipeline.is_full):
             if self._pipeline.is_full:
                 self._pipeline.note_full()
@@ -140,6 +156,32 @@ class KafkaSource:
                 self._commit_due.set()
                 return False
             return True
+
+    @property
+    def partitions_resting(self) -> int:
+        """How many partitions are not read because a gateway in them is above its limit."""
+        return len(self._resting)
+
+    def _let_rest(
+        self, pauses: PartitionPauses, records: Sequence[ConsumerRecord[bytes, bytes]], raws: Sequence[RawPacket]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        came_from = [TopicPartition(record.topic, record.partition) for record in records]
+        claimed = [raw.claimed for raw in raws]
+        for partition, seconds in pauses.charge(zip(came_from, claimed, strict=True), loop.time()).items():
+            if partition not in self._consumer.assignment():
+                continue
+            self._consumer.pause(partition)
+            earlier = self._resting.pop(partition, None)
+            if earlier is not None:
+                earlier.cancel()
+            self._resting[partition] = loop.call_later(seconds, self._read_again, partition)
+            log.info("a gateway is above its limit, its partition rests", partition=partition.partition, for_s=round(seconds, 2))
+
+    def _read_again(self, partition: TopicPartition) -> None:
+        del self._resting[partition]
+        if not self._stopping and partition in self._consumer.assignment():
+            self._consumer.resume(partition)
 
     def stop_taking(self) -> None:
         """Take no more; what is in hand may still be stored and committed."""

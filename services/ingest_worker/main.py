@@ -30,6 +30,7 @@ from event_store.store import PostgresEventStore
 from ingest_worker.batching import Pipeline
 from ingest_worker.kafka_source import KafkaSource
 from ingest_worker.mqtt_source import MqttSource
+from ingest_worker.partition_pauses import PartitionPauses
 from ingest_worker.token_bucket import GatewayLimit
 from ingest_worker.waiting_room import DivertingIngest, WaitingRoom
 from microgrid.directory import SiteDirectory
@@ -112,8 +113,15 @@ class Worker:
             self.pipeline.add_source(self._mqtt)
         if settings.kafka_bootstrap_servers is not None:
             self._kafka = KafkaSource(
-                settings.kafka_bootstrap_servers, settings.kafka_group_id, self.pipeline, _now, settings.batch_max
+                settings.kafka_bootstrap_servers,
+                settings.kafka_group_id,
+                self.pipeline,
+                _now,
+                settings.batch_max,
+                PartitionPauses(limit, self._directory.gateway_of) if limit is not None else None,
             )
+            kafka = self._kafka
+            metrics.watch_partitions(resting=lambda: float(kafka.partitions_resting))
             self.pipeline.add_source(self._kafka)
         self._tasks: list[asyncio.Task[None]] = []
         brokers = (self._kafka.broker,) if self._kafka is not None else ()

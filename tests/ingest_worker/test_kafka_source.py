@@ -17,6 +17,8 @@ from tests.real_services.waiting import until
 
 from ingest_worker.batching import Pipeline, Source
 from ingest_worker.kafka_source import KafkaSource
+from ingest_worker.partition_pauses import PartitionPauses
+from ingest_worker.token_bucket import GatewayLimit
 from site_operations.ingest import RawPacket
 
 NOW = datetime(2026, 11, 20, 21, tzinfo=UTC)
@@ -59,6 +61,9 @@ class Consumer:
     def pause(self, *partitions: TopicPartition) -> None:
         self.paused |= set(partitions)
 
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused -= set(partitions)
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         if self.faults:
             raise self.faults.pop()
@@ -68,9 +73,9 @@ class Consumer:
 class Reading:
     """A source between a consumer and a pipeline, and the next offset of each partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, pauses: PartitionPauses | None = None) -> None:
         self.pipeline, self.consumer = HeldPipeline(), Consumer()
-        self.source = KafkaSource("nowhere:9092", "group", cast("Pipeline", self.pipeline), lambda: NOW, 100)
+        self.source = KafkaSource("nowhere:9092", "group", cast("Pipeline", self.pipeline), lambda: NOW, 100, pauses)
         self._next = dict.fromkeys(PARTITIONS, 0)
 
     async def take(self, partitions: Sequence[int]) -> None:
@@ -188,3 +193,29 @@ async def test_a_source_that_stops_takes_no_more_and_keeps_nobody_waiting(batche
     reading.pipeline.store(batches)
     assert await reading.source.commit()
     assert reading.consumer.committed == ({PARTITIONS[0]: batches} if batches else {})
+
+
+async def test_a_partition_rests_while_a_gateway_in_it_is_above_its_limit_and_is_read_again() -> None:
+    reading = Reading(PartitionPauses(GatewayLimit(20, 2), lambda _device: "gw"))
+    await reading.take([0, 0, 0])
+    assert reading.consumer.paused == {PARTITIONS[0]}
+    assert reading.source.partitions_resting == 1
+    await until(lambda: not reading.consumer.paused, "it is read again")
+    assert reading.source.partitions_resting == 0
+
+
+async def test_a_resting_partition_that_goes_to_another_worker_is_let_alone() -> None:
+    reading = Reading(PartitionPauses(GatewayLimit(20, 2), lambda _device: "gw"))
+    await reading.take([0, 0, 0])
+    reading.consumer.assigned = {PARTITIONS[1]}
+    await until(lambda: reading.source.partitions_resting == 0, "its rest is over")
+    assert reading.consumer.paused == {PARTITIONS[0]}
+
+
+async def test_a_partition_that_a_rebalance_woke_rests_again_with_its_next_batch() -> None:
+    reading = Reading(PartitionPauses(GatewayLimit(0.1, 2), lambda _device: "gw"))
+    await reading.take([0, 0, 0])
+    reading.consumer.paused.clear()
+    await reading.take([0])
+    assert reading.consumer.paused == {PARTITIONS[0]}
+    reading.source.stop_taking()
