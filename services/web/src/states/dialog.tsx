@@ -1,6 +1,6 @@
 /** A dialog over the page: named by its title, left by Escape and its button; one that holds what was typed is not left by a stray click. */
 import { Button, Modal } from "@mantine/core";
-import { type ReactNode, useSyncExternalStore } from "react";
+import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
 import { currentSession, signInBeside, watchSession } from "../api/session.ts";
 import { words } from "../words.ts";
 
@@ -17,6 +17,7 @@ export function Dialog({
   size?: "md" | "lg" | "xl";
   typed?: boolean;
 }) {
+  useFocusBack();
   // The page's policy allows no style element, and the lock of the page's scrolling would write one.
   return (
     <Modal.Root
@@ -39,6 +40,18 @@ export function Dialog({
         </Modal.Body>
       </Modal.Content>
     </Modal.Root>
+  );
+}
+
+/** Whoever works by keyboard goes on where they opened the dialog; where that is gone, at the page's content. */
+function useFocusBack() {
+  const [opener] = useState(() => document.activeElement);
+  useEffect(
+    () => () => {
+      const to = opener instanceof HTMLElement && opener.isConnected ? opener : document.getElementById("content");
+      to?.focus();
+    },
+    [opener],
   );
 }
 
