@@ -201,3 +201,18 @@ test("devices are shown as they are configured, and what each measured as old as
   await api("PATCH", `/api/sensor_action/${one.sensor_action_id}`, { enabled: !one.enabled });
   await eventually(async () => (await does()).find((row) => row[0] === one.measurand && row[1] === one.action)[2], one.enabled ? "Disabled" : "Enabled", "a change elsewhere arrives");
 });
+
+test("a status turns stale at its second also while the page hears nothing", async (t) => {
+  const depot = await Depot.set("journey-unheard", { staleAfterS: 5 });
+  const page = await open(t, `/depot/${depot.id}`, { prepare: asAdmin });
+  await page.locator('[data-connection="live"]').waitFor();
+  await report(depot, "ctrl-1", null, "PEAK_SHAVING", "FRESH ON");
+  const capability = page.locator('[data-capability="PEAK_SHAVING"]');
+  await eventually(() => capability.locator("[data-status]").textContent(), "ON");
+  await page.context().setOffline(true);
+  const [told] = (await depot.card()).capabilities;
+  await eventually(() => capability.getAttribute("data-freshness-now"), "STALE");
+  const at = await page.evaluate(() => Date.now());
+  assert.ok(at >= Date.parse(told.stale_at) - 50, `stale at ${new Date(at).toISOString()}, before ${told.stale_at}`);
+  assert.deepEqual((await shownCard(page))[0].status, "ON", "the last value stays");
+});
