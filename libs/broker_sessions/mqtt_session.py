@@ -36,7 +36,8 @@ _STANDBY_POLL_S = 0.5
 _CONNECT_TIMEOUT_S = 10.0
 _KEEPALIVE_S = 20
 _FIRST_BACKOFF_S = 0.1
-_LONGEST_BACKOFF_S = 5.0
+_LONGEST_BACKOFF_S = 2.0
+"""The broker may be back for this long before anybody notices, and packets are to flow again within 5 s."""
 _NEVER_BY_ITSELF = {"reconnect_retries": -2}
 """gmqtt's word for "not even once": reconnecting is ours, on a new client."""
 

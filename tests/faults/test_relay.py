@@ -126,7 +126,7 @@ async def test_two_relays_one_of_which_dies_again_and_again_lose_nothing_and_kee
             relays[number % 2] = stack.worker(module="event_relay", **brokers)
             await relays[number % 2].says("shares held", timeout_s=30)
 
-    await _relayed_through(stack, f"one of two relays kill -9 ×{deaths}", own_mosquitto, kafka, die, note, sized(400, 6_000))
+    await _relayed_through(stack, f"one of two relays kill -9 ×{deaths}", own_mosquitto, kafka, die, note, sized(400, 3_000))
 
 
 async def test_a_broker_that_is_restarted_gets_every_event_in_order_and_holds_up_no_other(
@@ -140,7 +140,7 @@ async def test_a_broker_that_is_restarted_gets_every_event_in_order_and_holds_up
         await relay.says("nothing can be published")
         await asyncio.to_thread(own_mosquitto.start)
 
-    await _relayed_through(stack, "Mosquitto restarted under a relay", own_mosquitto, kafka, restart, note, sized(300, 4_000))
+    await _relayed_through(stack, "Mosquitto restarted under a relay", own_mosquitto, kafka, restart, note, sized(300, 1_500))
     assert relay.running
 
 
@@ -157,7 +157,7 @@ async def test_a_kafka_that_is_killed_and_started_again_gets_every_event_in_orde
         await relay.says("nothing can be published", timeout_s=30)
         await asyncio.to_thread(own_kafka.start)
 
-    await _relayed_through(stack, "Kafka kill -9 under a relay", own_mosquitto, own_kafka, restart, note, 4_000)
+    await _relayed_through(stack, "Kafka kill -9 under a relay", own_mosquitto, own_kafka, restart, note, 1_500)
     assert relay.running
 
 

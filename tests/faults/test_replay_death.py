@@ -24,8 +24,8 @@ from sensor_packet.packet import ClaimedIdentity
 from sensor_packet.topics import mqtt_packet_topic
 from site_operations.ingest import Ingest, RawPacket
 
-_LETTERS = sized(2_000, 10_000)
-_KILLS = sized(4, 20)
+_LETTERS = sized(2_000, 6_000)
+_KILLS = sized(4, 12)
 _EVENTS = """
 SELECT event_id::text, event_type, stream_id, subject, history_only, observed_at, sent_at, source_event_ref, payload, metadata
 FROM event_store ORDER BY event_id
