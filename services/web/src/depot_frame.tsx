@@ -98,32 +98,24 @@ function Heading({
 }
 
 function Pages({ depotId, card }: { depotId: string; card: Read["Card"] | undefined }) {
-  const params = { depotId };
+  const { nav } = words;
+  const pages: [path: string, name: string, open?: number][] = [
+    ["", nav.load],
+    ["/microgrid", nav.microgrid],
+    ["/controllers", nav.controllers],
+    ["/devices", nav.devices],
+    ["/attention", nav.attention, card?.remediation_count],
+    ["/events", nav.events],
+    ["/dead-letters", nav.deadLetters, card?.dead_letter_count],
+  ];
   return (
-    <nav className="tabs" aria-label={words.nav.depot}>
-      <NavLink to="/depot/$depotId" params={params} exact>
-        {words.nav.load}
-      </NavLink>
-      <NavLink to="/depot/$depotId/microgrid" params={params}>
-        {words.nav.microgrid}
-      </NavLink>
-      <NavLink to="/depot/$depotId/controllers" params={params}>
-        {words.nav.controllers}
-      </NavLink>
-      <NavLink to="/depot/$depotId/devices" params={params}>
-        {words.nav.devices}
-      </NavLink>
-      <NavLink to="/depot/$depotId/attention" params={params}>
-        {words.nav.attention}
-        <Open count={card?.remediation_count} />
-      </NavLink>
-      <NavLink to="/depot/$depotId/events" params={params}>
-        {words.nav.events}
-      </NavLink>
-      <NavLink to="/depot/$depotId/dead-letters" params={params}>
-        {words.nav.deadLetters}
-        <Open count={card?.dead_letter_count} />
-      </NavLink>
+    <nav className="tabs" aria-label={nav.depot}>
+      {pages.map(([path, name, open]) => (
+        <NavLink key={path} to={`/depot/$depotId${path}`} params={{ depotId }} exact={path === ""}>
+          {name}
+          <Open count={open} />
+        </NavLink>
+      ))}
     </nav>
   );
 }

@@ -7,6 +7,7 @@ import { command, read, told } from "../../api/client.ts";
 import { Once } from "../../api/once.ts";
 import { ApiProblem } from "../../api/problem.ts";
 import { useDepotLive } from "../../live/depot_live.tsx";
+import { FoldingTable } from "../../shown/folding_table.tsx";
 import { FreshnessMark, Id, Moment } from "../../shown/shown.tsx";
 import { spanText } from "../../shown/time.ts";
 import { Answered, Empty, ProblemPanel } from "../../states/states.tsx";
@@ -154,32 +155,16 @@ function Bound({
           <dd>{of.supported_capabilities.map((one) => words.capability[one] ?? one).join(", ") || words.none}</dd>
         </div>
       </dl>
-      <table className="folds">
-        <thead>
-          <tr>
-            <th scope="col">{w.capabilities}</th>
-            <th scope="col">{words.load.measurand}</th>
-            <th scope="col">{words.depots.columns.freshness}</th>
-            <th scope="col">{w.lastReport}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {of.capabilities.map((one) => (
-            <tr key={one.control_point_id}>
-              <th scope="row">{words.capability[one.capability] ?? one.capability}</th>
-              <td data-label={words.load.measurand}>
-                <Id>{one.measurand}</Id>
-              </td>
-              <td data-label={words.depots.columns.freshness}>
-                <FreshnessMark freshness={one.freshness} />
-              </td>
-              <td data-label={w.lastReport} className="small">
-                <Moment at={one.last_reported_at} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <FoldingTable
+        rows={of.capabilities}
+        keyOf={(one) => one.control_point_id}
+        columns={[
+          { heading: w.capabilities, cell: (one) => words.capability[one.capability] ?? one.capability },
+          { heading: words.load.measurand, cell: (one) => <Id>{one.measurand}</Id> },
+          { heading: words.depots.columns.freshness, cell: (one) => <FreshnessMark freshness={one.freshness} /> },
+          { heading: w.lastReport, cell: (one) => <Moment at={one.last_reported_at} />, small: true },
+        ]}
+      />
       {turn.error ? <ProblemPanel of={turn.error} retry={() => turn.mutate(turn.variables)} /> : null}
       <div className="row">
         <Button size="xs" variant="default" onClick={() => onDo({ what: "edit", of })}>

@@ -5,6 +5,7 @@ import { useState } from "react";
 import { type Read, read, told } from "../../api/client.ts";
 import { useDepotLive } from "../../live/depot_live.tsx";
 import { Left } from "../../look/icons.tsx";
+import { FoldingTable } from "../../shown/folding_table.tsx";
 import { valueText } from "../../shown/number.ts";
 import { Fresh, Id, Mark, Moment, OutcomeMark } from "../../shown/shown.tsx";
 import { Answered, Empty } from "../../states/states.tsx";
@@ -94,36 +95,22 @@ function Actions({ deviceId }: { deviceId: string }) {
       <Answered of={actions} lines={2}>
         {(items) =>
           items.length ? (
-            <table className="folds">
-              <thead>
-                <tr>
-                  <th scope="col">{w.measurand}</th>
-                  <th scope="col">{w.does}</th>
-                  <th scope="col">{w.target}</th>
-                  <th scope="col">{w.origin}</th>
-                  <th scope="col">{w.enabled}</th>
-                </tr>
-              </thead>
-              <tbody>
-                {items.map((one) => (
-                  <tr key={one.sensor_action_id}>
-                    <th scope="row">
-                      <Id>{one.measurand}</Id>
-                    </th>
-                    <td data-label={w.does}>
-                      <Id>{one.action}</Id>
-                    </td>
-                    <td data-label={w.target}>
-                      <Id>{one.capability ?? one.power_source_id ?? one.circuit_id ?? <span className="dim">{w.byRouting}</span>}</Id>
-                    </td>
-                    <td data-label={w.origin}>{one.origin}</td>
-                    <td data-label={w.enabled}>
-                      <EnabledMark enabled={one.enabled} />
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
+            <FoldingTable
+              rows={items}
+              keyOf={(one) => one.sensor_action_id}
+              columns={[
+                { heading: w.measurand, cell: (one) => <Id>{one.measurand}</Id> },
+                { heading: w.does, cell: (one) => <Id>{one.action}</Id> },
+                {
+                  heading: w.target,
+                  cell: (one) => (
+                    <Id>{one.capability ?? one.power_source_id ?? one.circuit_id ?? <span className="dim">{w.byRouting}</span>}</Id>
+                  ),
+                },
+                { heading: w.origin, cell: (one) => one.origin },
+                { heading: w.enabled, cell: (one) => <EnabledMark enabled={one.enabled} /> },
+              ]}
+            />
           ) : (
             <p className="dim">{w.noActions}</p>
           )
@@ -148,34 +135,17 @@ function Measurements({ deviceId }: { deviceId: string }) {
       <Answered of={measured} lines={2}>
         {({ items, answeredAt }) =>
           items.length ? (
-            <table className="folds">
-              <thead>
-                <tr>
-                  <th scope="col">{w.measurand}</th>
-                  <th scope="col">{w.value}</th>
-                  <th scope="col">{words.depots.columns.freshness}</th>
-                  <th scope="col">{words.load.observed}</th>
-                </tr>
-              </thead>
-              <tbody>
-                {items.map((one) => (
-                  <tr key={one.measurand} data-measurand={one.measurand}>
-                    <th scope="row">
-                      <Id>{one.measurand}</Id>
-                    </th>
-                    <td data-label={w.value}>
-                      {valueText(one.value) ?? words.unknown} {one.unit}
-                    </td>
-                    <td data-label={words.depots.columns.freshness}>
-                      <Fresh of={one} answeredAt={answeredAt} />
-                    </td>
-                    <td data-label={words.load.observed} className="small">
-                      <Moment at={one.observed_at} />
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
+            <FoldingTable
+              rows={items}
+              keyOf={(one) => one.measurand}
+              dataOf={(one) => ({ "data-measurand": one.measurand })}
+              columns={[
+                { heading: w.measurand, cell: (one) => <Id>{one.measurand}</Id> },
+                { heading: w.value, cell: (one) => `${valueText(one.value) ?? words.unknown} ${one.unit ?? ""}` },
+                { heading: words.depots.columns.freshness, cell: (one) => <Fresh of={one} answeredAt={answeredAt} /> },
+                { heading: words.load.observed, cell: (one) => <Moment at={one.observed_at} />, small: true },
+              ]}
+            />
           ) : (
             <p className="dim">{w.noMeasurements}</p>
           )

@@ -4,6 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { type Read, read, told } from "../../api/client.ts";
 import { useDepotLive } from "../../live/depot_live.tsx";
 import { Check, Cross } from "../../look/icons.tsx";
+import { FoldingTable } from "../../shown/folding_table.tsx";
 import { Id, Mark } from "../../shown/shown.tsx";
 import { Answered, Empty } from "../../states/states.tsx";
 import { words } from "../../words.ts";
@@ -92,34 +93,27 @@ function Gateway({
         </p>
       ) : null}
       {devices.length ? (
-        <table className="folds">
-          <thead>
-            <tr>
-              <th scope="col">{w.device}</th>
-              <th scope="col">{w.profile}</th>
-              <th scope="col">{w.circuit}</th>
-              <th scope="col">{w.actions}</th>
-              <th scope="col">{w.enabled}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {devices.map((one) => (
-              <tr key={one.device_id}>
-                <th scope="row">
-                  <Link to="/depot/$depotId/devices/$deviceId" params={{ depotId: one.depot_id, deviceId: one.device_id }}>
-                    {one.device_id}
-                  </Link>
-                </th>
-                <td data-label={w.profile}>{one.profile ?? <span className="dim">{w.noProfile}</span>}</td>
-                <td data-label={w.circuit}>{one.circuit_id === null ? <span className="dim">{words.none}</span> : <Id>{one.circuit_id}</Id>}</td>
-                <td data-label={w.actions}>{actions.filter((action) => action.device_id === one.device_id).length}</td>
-                <td data-label={w.enabled}>
-                  <EnabledMark enabled={one.enabled} />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+        <FoldingTable
+          rows={devices}
+          keyOf={(one) => one.device_id}
+          columns={[
+            {
+              heading: w.device,
+              cell: (one) => (
+                <Link to="/depot/$depotId/devices/$deviceId" params={{ depotId: one.depot_id, deviceId: one.device_id }}>
+                  {one.device_id}
+                </Link>
+              ),
+            },
+            { heading: w.profile, cell: (one) => one.profile ?? <span className="dim">{w.noProfile}</span> },
+            {
+              heading: w.circuit,
+              cell: (one) => (one.circuit_id === null ? <span className="dim">{words.none}</span> : <Id>{one.circuit_id}</Id>),
+            },
+            { heading: w.actions, cell: (one) => actions.filter((action) => action.device_id === one.device_id).length },
+            { heading: w.enabled, cell: (one) => <EnabledMark enabled={one.enabled} /> },
+          ]}
+        />
       ) : (
         <p className="dim">{words.none}</p>
       )}
