@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything here also works without make: the recipes are one line each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak up migrate contracts format faults lock screenshots
+.PHONY: help demo test check bench soak up migrate contracts format faults lock screenshots states
 PYTHON := .venv/bin/python
 
 help: ## list the targets
@@ -54,6 +54,10 @@ contracts: ## write anew what is generated from the code
 screenshots: ## pictures of the web pages for the guides, into docs/images
 	@deploy/dev/setup test
 	@exec $(PYTHON) -m tests.browser.screenshots
+
+states: ## every state of every page in both colours and three widths, all looked at; pictures in build/states
+	@deploy/dev/setup test
+	@STATES=whole exec $(PYTHON) -m pytest tests/browser/test_pages_in_chromium.py -k every_state $(ARGS)
 
 format: ## format the code and sort its imports
 	@deploy/dev/setup python

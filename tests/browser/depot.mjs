@@ -1,9 +1,10 @@
 /** A depot of a test's own, set up over HTTP; packets to it over MQTT; and what the API says of it. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { promisify } from "node:util";
 import { stack } from "./chromium.mjs";
 
 /** Ask the API; the parsed answer, of a status below 400. */
@@ -92,6 +93,13 @@ export function importWithoutMicrogrid(depotId, folder) {
   const file = path.join(folder, `${depotId}.json`);
   writeFileSync(file, JSON.stringify({ ...siteOf(depotId), controller_bindings: [] }));
   execFileSync(stack.python, ["-m", "operator_cli", "site", "import", file, "--no-provision", "--data-dir", stack.data_dir]);
+}
+
+/** What a command of ours prints, asked of the stack as an operator at its machine does. */
+export async function command(...words) {
+  const environment = { ...process.env, ...(stack.token ? { DEPOTGRID_AUTH: "dev" } : {}) };
+  const { stdout } = await promisify(execFile)(stack.python, ["-m", "operator_cli", ...words, "--data-dir", stack.data_dir], { env: environment });
+  return stdout.trim();
 }
 
 /** Publish bytes to a topic, as a gateway that is none of ours; returns when the broker has them. */

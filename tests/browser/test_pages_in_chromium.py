@@ -96,7 +96,7 @@ def chromium() -> str:
     return known[0]
 
 
-def pass_in_chromium(module: str, stack: Stack, token: str | None = None) -> None:
+def pass_in_chromium(module: str, stack: Stack, token: str | None = None, patience_s: float = _FILE_S) -> None:
     """Run the tests of a module beside this one; fails with all that it said. `token`: an access token for its own requests."""
     environment = {
         **os.environ,
@@ -120,7 +120,7 @@ def pass_in_chromium(module: str, stack: Stack, token: str | None = None) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=_FILE_S,
+        timeout=patience_s,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout
@@ -134,11 +134,13 @@ def admin_token(stack: Stack) -> str:
     return told.stdout.strip()
 
 
-_SIGN_IN, _PICTURES = "sign_in.mjs", "screenshots.mjs"
+_SIGN_IN, _STATES = "sign_in.mjs", "states.mjs"
+_STATES_S = 1800.0
+_ELSEWHERE = (_SIGN_IN, _STATES, "screenshots.mjs")
 _PAGES = sorted(
     path.name
     for path in _HERE.glob("*.mjs")
-    if "= useChromium()" in path.read_text() and path.name not in (_SIGN_IN, _PICTURES) and not path.name.startswith("journey")
+    if "= useChromium()" in path.read_text() and path.name not in _ELSEWHERE and not path.name.startswith("journey")
 )
 
 
@@ -149,3 +151,7 @@ def test_a_page_does_its_job_in_chromium(open_stack: Stack, module: str) -> None
 
 def test_people_sign_in_and_may_what_their_role_allows(guarded_stack: Stack) -> None:
     pass_in_chromium(_SIGN_IN, guarded_stack, admin_token(guarded_stack))
+
+
+def test_every_state_of_every_page_is_designed(guarded_stack: Stack) -> None:
+    pass_in_chromium(_STATES, guarded_stack, admin_token(guarded_stack), _STATES_S)
