@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Protocol
 
 from broker_sessions.mqtt_session import Connection, LastingSession
@@ -19,6 +18,8 @@ from ingest_worker.token_bucket import TokenBucket
 from site_operations.ingest import RawPacket
 
 _SHORTEST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+"""Whether too much waits is looked at as often as this, however long the next token takes."""
 
 Token = tuple["Lane", Connection, int | None, int | None]
 """What acknowledges a message: its lane, the connection and number that it came by, and its place."""
@@ -53,10 +54,13 @@ class Lane:
         self._room = room
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
+        self._is_stopped = False
         self._consuming: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to read."""
+    def keep_reading(self) -> None:
+        """Begin to read, or begin again where that ended by an accident."""
+        if self._is_stopped or (self._consuming is not None and not self._consuming.done()):
+            return
         self._consuming = asyncio.create_task(self.session.consume(), name=f"detour of {self.gateway_id}")
 
     def take(self, connection: Connection, mid: int | None, topic: str, payload: bytes, properties: Mapping[str, Any]) -> None:
@@ -81,7 +85,8 @@ class Lane:
             marker = is_marker(self.held[0][4])
             over = self.detour.waiting_bytes > room.max_waiting_bytes
             if not marker and not over and not self.bucket.take(now):
-                self._timer = asyncio.get_running_loop().call_later(max(_SHORTEST_PAUSE_S, self.bucket.wait_s(now)), self.feed)
+                pause_s = min(max(_SHORTEST_PAUSE_S, self.bucket.wait_s(now)), _LONGEST_PAUSE_S)
+                self._timer = asyncio.get_running_loop().call_later(pause_s, self.feed)
                 self._pause()
                 return
             self._hand_over(*self.held.popleft(), now=now)
@@ -103,6 +108,7 @@ class Lane:
 
     def stop(self) -> None:
         """Take no more."""
+        self._is_stopped = True
         self.session.stop_taking()
         self.cancel_timer()
         self.held.clear()
@@ -113,8 +119,7 @@ class Lane:
         self.stop()
         if self._consuming is not None:
             self._consuming.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._consuming
+            await asyncio.gather(self._consuming, return_exceptions=True)
         await (self.session.end() if end else self.session.drop())
 
     def cancel_timer(self) -> None:

@@ -82,7 +82,7 @@ class MqttSource:
 
     async def close(self) -> None:
         """Disconnect in order, and let a standby have the session at once."""
-        await self._leave()
+        await asyncio.gather(self._leave(), self._session.drop())
         await self._session.close()
 
     async def _take_over(self) -> None:

@@ -163,7 +163,7 @@ class WaitingRoom:
         now = self.time()
         for gateway_id, reserved in (await take_waiting_over(self._pool, self._lease_name, self._holder)).items():
             lane = self._make_lane(gateway_id, self._meet(gateway_id, now), Detour(Phase.DIVERTING, reserved))
-            lane.start()
+            lane.keep_reading()
             log.info("gateway still waits", gateway_id=gateway_id)
         self._is_open = True
 
@@ -190,6 +190,8 @@ class WaitingRoom:
             now = self.time()
             for lane in list(self._lanes.values()):
                 detour = lane.detour
+                if detour.phase is not Phase.OPENING:
+                    lane.keep_reading()
                 if now - lane.moved_at < _PATIENCE_S:
                     continue
                 if detour.phase is Phase.DIVERTING and not detour.unpublished and not lane.held and lane.session.trouble is None:
@@ -299,7 +301,7 @@ class WaitingRoom:
         try:
             async with asyncio.timeout(_OPENING_S):
                 await self._reserve({lane}, always=True)
-                lane.start()
+                lane.keep_reading()
                 await lane.session.subscribed.wait()
                 await self._send_marker(lane, may_fail=True)
                 await lane.first_return.wait()
