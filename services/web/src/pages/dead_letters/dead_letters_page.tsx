@@ -3,7 +3,7 @@ import { Button, NativeSelect } from "@mantine/core";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import type { ReactNode } from "react";
-import { type Read, read, told } from "../../api/client.ts";
+import { type BodyOf, type Read, read, told } from "../../api/client.ts";
 import { Check, Left } from "../../look/icons.tsx";
 import type { LetterSearch } from "../../routes.tsx";
 import { Id, Mark, Moment, WarnMark } from "../../shown/shown.tsx";
@@ -56,8 +56,10 @@ function Back({ to, children }: { to: LetterSearch; children: ReactNode }) {
 
 const statusOf = (search: LetterSearch) => search.status ?? "PENDING";
 
+type Status = BodyOf<"/api/dead-letter/replay", "post">["status"];
+
 function queryOf({ search, depotId }: Place) {
-  return { ...scopeOf(search, depotId), status: statusOf(search) };
+  return { ...scopeOf(search, depotId), status: statusOf(search) as Status };
 }
 
 function StatusChoice({ search }: { search: LetterSearch }) {
@@ -77,7 +79,7 @@ function useGroups(place: Place, by: string) {
     queryKey: ["dead-letters", "groups", by, queryOf(place)],
     queryFn: async () => {
       const query = { ...queryOf(place), group_by: by, limit: MOST_GROUPS };
-      const page = await told(read.GET("/api/dead-letter", { params: { query: query as never } }));
+      const page = await told(read.GET("/api/dead-letter", { params: { query } }));
       return page.items as Read["DeadLetterGroupDocument"][];
     },
     refetchInterval: REFRESH_MS,
@@ -204,7 +206,7 @@ function Letters(place: Place) {
     queryKey: ["dead-letters", "letters", queryOf(place)],
     queryFn: async ({ pageParam }) => {
       const query = { ...queryOf(place), limit: 50, ...(pageParam ? { cursor: pageParam } : {}) };
-      const page = await told(read.GET("/api/dead-letter", { params: { query: query as never } }));
+      const page = await told(read.GET("/api/dead-letter", { params: { query } }));
       return { items: page.items as Read["DeadLetterItem"][], next: page.next };
     },
     initialPageParam: "",
