@@ -60,9 +60,9 @@ def page(reports: Sequence[FaultReport], run: Run, before: str) -> str:
     """The page after a run, from its reports and the page before it ("" if there was none)."""
     fresh = {report.fault: _row(report, run.commit) for report in reports}
     kept = {} if run.is_whole else {found["fault"]: line for line in before.splitlines() if (found := _ROW.match(line))}
-    table = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|---:" * (len(_COLUMNS) - 2) + "|---|", *{**kept, **fresh}.values(), ""]
-    skipped = [f"Not measured in that run: {name} ({reason}).\n" for name, reason in sorted(run.skipped.items())]
-    return _TEXT.format(at=run.at, commit=run.commit, machine=run.machine, table="\n".join(table), skipped="\n".join(skipped))
+    table = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|---:" * (len(_COLUMNS) - 2) + "|---|", *{**kept, **fresh}.values()]
+    skipped = [f"\nNot measured in that run: {name} ({reason}).\n" for name, reason in sorted(run.skipped.items())]
+    return _TEXT.format(at=run.at, commit=run.commit, machine=run.machine, table="\n".join(table), skipped="".join(skipped))
 
 
 def _row(report: FaultReport, commit: str) -> str:
