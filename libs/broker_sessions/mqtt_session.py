@@ -26,7 +26,7 @@ from gmqtt import Client, Subscription
 from gmqtt.mqtt.handler import MQTTConnectError
 
 from event_store.database import UNREACHABLE, Pool
-from event_store.lease import release_lease, take_lease
+from event_store.lease import give_back_in_time, take_lease
 
 log = structlog.get_logger("broker_sessions.mqtt")
 
@@ -342,10 +342,7 @@ class MqttSession(LastingSession):
         await self._drop_connection()
         if self._is_holder:
             self._is_holder = False
-            try:
-                async with asyncio.timeout(1):
-                    await release_lease(self._pool, self.lease_name, self._holder)
-            except UNREACHABLE:
+            if not await give_back_in_time(self._pool, self.lease_name, self._holder, 1.0):
                 log.warning("the MQTT lease was not given back, it runs out by itself", lease=self.lease_name)
 
     async def _take_lease(self) -> bool:

@@ -6,7 +6,9 @@ expires; one that ends in order gives it back at once.
 
 from __future__ import annotations
 
-from event_store.database import Connection, Pool
+import asyncio
+
+from event_store.database import UNREACHABLE, Connection, Pool
 
 _TAKE = """
 INSERT INTO lease AS l (lease_name, holder, expires_at) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
@@ -24,3 +26,21 @@ async def take_lease(connection: Connection | Pool, name: str, holder: str, ttl_
 async def release_lease(connection: Connection | Pool, name: str, holder: str) -> None:
     """Give a lease back, if it is still ours."""
     await connection.execute("DELETE FROM lease WHERE lease_name = $1 AND holder = $2", name, holder)
+
+
+async def give_back_in_time(pool: Pool, name: str, holder: str, patience_s: float) -> bool:
+    """Give a lease back, waiting at most `patience_s` seconds; False where that could not be done, and it runs out by itself.
+
+    Who cancels a statement waits for the database's word on that, which one that says nothing any more never gives. So the attempt
+    is left behind, for whoever closes the pool to cut.
+    """
+    giving = asyncio.create_task(release_lease(pool, name, holder), name="give-lease-back")
+    done, _ = await asyncio.wait({giving}, timeout=patience_s)
+    if not done:
+        giving.cancel()
+        return False
+    try:
+        giving.result()
+    except UNREACHABLE:
+        return False
+    return True

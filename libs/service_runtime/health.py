@@ -24,7 +24,7 @@ Readiness = Callable[[], Awaitable[Sequence[str]]]
 """Gives the reasons why the process could not work, each a short sentence; none when it could."""
 
 _CHECK_S = 2.0
-_LAST_ANSWERS_S = 3
+_LAST_ANSWERS_S = 2
 
 
 class ListenError(OSError):
@@ -58,7 +58,7 @@ def health_app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
 async def serve(app: ASGIApp, host: str, port: int) -> AsyncGenerator[int]:
     """Serve the app in this event loop while the context lasts; gives the port, which is chosen when `port` is 0.
 
-    Signals stay with the program. At the end open answers get 3 s to finish, and the
+    Signals stay with the program. At the end open answers get 2 s to finish, and the
     application one more. Raises ListenError when the address cannot be had.
     """
     try:

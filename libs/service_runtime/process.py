@@ -1,8 +1,8 @@
 """How a service runs as a process: settings in, signals to a stop, an exit status out.
 
-The first SIGTERM or SIGINT asks the service to stop; a second one leaves at once with status 1. A service that has not stopped 8 s
-after the first one, whatever it waits for, is left with status 1 and a line that says so: a database that has died without a word
-may keep a closing connection waiting for minutes, and no supervisor should have to.
+The first SIGTERM or SIGINT asks the service to stop; a second one leaves at once with status 1. A service that has not stopped
+within 5 s of the first one, whatever it waits for, is left with status 1 and a line that says so: a database that has died without
+a word may keep a closing connection waiting for minutes, and no supervisor should have to.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from service_runtime.logs import configure_logging
 from service_runtime.settings import Need, Settings, load_settings
 from service_runtime.tracing import configure_tracing
 
-LATEST_STOP_S = 8.0
-"""How long a service may take to stop, in seconds."""
+LATEST_STOP_S = 4.9
+"""How long a service may take to stop, in seconds: five, with what it takes to leave."""
 
 Serve = Callable[[Settings, asyncio.Event], Awaitable[None]]
 """Serves until the event is set."""
@@ -58,21 +58,27 @@ def run_process(name: str, service: str, serve: Serve, *, need: Collection[Need]
     return 0
 
 
-async def _until_signal(settings: Settings, serve: Serve, say: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
+def leave_in_time(say: Callable[[str], None]) -> None:
+    """Leave with status 1 and a line, unless the process has ended by itself within `LATEST_STOP_S` from now."""
 
     def leave() -> None:
         say(f"did not stop within {LATEST_STOP_S:g} s of the signal, and is left as it is")
         os._exit(1)
 
+    # A thread, since what keeps the process may be the end of the event loop itself.
+    watch = threading.Timer(LATEST_STOP_S, leave)
+    watch.daemon = True
+    watch.start()
+
+
+async def _until_signal(settings: Settings, serve: Serve, say: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+
     def signalled() -> None:
         if stop.is_set():
             os._exit(1)
         stop.set()
-        # A thread, since what keeps the process may be the end of the event loop itself.
-        watch = threading.Timer(LATEST_STOP_S, leave)
-        watch.daemon = True
-        watch.start()
+        leave_in_time(say)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled)

@@ -29,7 +29,8 @@ from service_runtime.process import run_process
 from service_runtime.settings import Need, Settings
 
 SERVICE = "depotgrid-relay"
-_DRAIN_S = 2.0
+_DRAIN_S = 1.5
+_LAST_LOOK_S = 1.0
 _RETRY_S = 1.0
 _LISTENING_CHECK_S = 5.0
 _PRUNING_S = 10.0
@@ -89,7 +90,8 @@ class Relay:
         finally:
             for task in (*relaying, *others, stopping):
                 task.cancel()
-            await asyncio.gather(*relaying, *others, stopping, return_exceptions=True)
+            # Giving a connection back waits for a database that may say nothing any more; whoever closes the pool cuts it.
+            await asyncio.wait({*relaying, *others, stopping}, timeout=_LAST_LOOK_S)
 
     async def _wait_for_stop(self) -> None:
         await self._stopping.wait()

@@ -37,6 +37,7 @@ from microgrid.directory import SiteDirectory
 from service_runtime.health import ListenError, health_app, serve
 from service_runtime.logs import configure_logging
 from service_runtime.metrics import IngestMetrics
+from service_runtime.process import leave_in_time
 from service_runtime.settings import Need, Settings, load_settings
 from site_operations.ingest import Ingest
 from site_operations.sweep_heartbeats import sweep_heartbeats
@@ -49,7 +50,8 @@ _PRUNING_S = 600.0
 _OUTBOX_PRUNING_S = 60.0
 _OUTBOX_PRUNING_PAUSE_S = 0.1
 _OUTBOX_ROWS_AT_ONCE = 2_000
-_DRAIN_S = 3.5
+_DRAIN_S = 2.5
+_LAST_LOOK_S = 0.5
 _QUOTA_S = 10.0
 _QUOTA_OVERLAP = timedelta(seconds=60)
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
@@ -194,7 +196,9 @@ class Worker:
             await self._mqtt.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Giving a connection back waits for a database that may say nothing any more; whoever closes the pool cuts it.
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LAST_LOOK_S)
 
     async def _follow_changes(self) -> None:
         url = self._settings.database_url or ""
@@ -291,6 +295,7 @@ class Worker:
 
         def first() -> None:
             self.app.exit()
+            leave_in_time(_say)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, leave)
 
@@ -304,6 +309,11 @@ class _Application(FastStream):
     async def _start_broker(self) -> None:
         if self.brokers:
             await super()._start_broker()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"depotgrid ingest: {line}\n")
+    sys.stderr.flush()
 
 
 def _now() -> datetime:
@@ -328,11 +338,11 @@ def run() -> int:
     settings = load_settings(need=(Need.DATABASE, Need.PACKET_SOURCE))
     if not isinstance(settings, Settings):
         for fault in settings:
-            sys.stderr.write(f"depotgrid ingest: {fault.line()}\n")
+            _say(fault.line())
         return 2
     configure_logging("depotgrid-ingest", level=settings.log_level, style=settings.log_format)
     try:
         return uvloop.run(_run(settings))
     except (DatabaseFault, ListenError, KafkaError, *UNREACHABLE) as fault:
-        sys.stderr.write(f"depotgrid ingest: {fault}\n")
+        _say(str(fault))
         return 1

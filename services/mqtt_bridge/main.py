@@ -36,7 +36,8 @@ from site_operations.ingest import Ingest, RawPacket
 from site_registry.find_depot import depot_of
 
 SERVICE = "depotgrid-bridge"
-_DRAIN_S = 2.0
+_DRAIN_S = 1.5
+_LAST_LOOK_S = 0.5
 
 log = structlog.get_logger("mqtt_bridge")
 
@@ -107,7 +108,8 @@ class Bridge:
             await self._session.close()
             for task in (*working, stopping):
                 task.cancel()
-            await asyncio.gather(*working, stopping, return_exceptions=True)
+            # Giving a connection back waits for a database that may say nothing any more; whoever closes the pool cuts it.
+            await asyncio.wait({*working, stopping}, timeout=_LAST_LOOK_S)
             await self._publisher.close()
 
     async def _take_packets(self) -> None:

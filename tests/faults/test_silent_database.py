@@ -43,4 +43,4 @@ async def test_a_process_whose_database_says_nothing_any_more_stops_in_time_and_
             # Both ask the database something every second; the probe's own answer takes up to two.
             await process.get("/readyz")
             process.send(signal.SIGTERM)
-            assert await process.exit_status(_STOPPED_S+9) == 0, process.log()
+            assert await process.exit_status(_STOPPED_S) == 0, process.log()
