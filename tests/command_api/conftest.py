@@ -179,3 +179,10 @@ async def site(origin: Origin) -> dict[str, Any]:
 async def event_types(pool: Pool) -> list[str]:
     """The types of all events in the order in which they were stored."""
     return [row[0] for row in await pool.fetch("SELECT event_type FROM event_store ORDER BY transaction_id, global_position")]
+
+
+@pytest.fixture
+async def rival(origin: Origin, site: dict[str, Any]) -> str:
+    """A second device of depot d."""
+    await origin.post("/api/device", {"device_id": "rival", "gateway_id": "gw"})
+    return "rival"

@@ -1,24 +1,21 @@
-"""What only the real store can promise: append-only, gap-safe following, one index for the latest, one holder of a lease."""
+"""What only the real store can promise: append-only, gap-safe following, one index for the latest."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any, cast
 
 import asyncpg
-import msgspec
 import pytest
-from tests.event_store.stores import MICROGRID_ID, NOW, event, health, letter, seconds, uuid
+from tests.event_store.stores import MICROGRID_ID, NOW, event, letter, seconds, uuid
 
-from event_store import controller_health, read
+from event_store import read
 from event_store.append import EVENT_CHANNEL, append_events
-from event_store.database import SERVICE_ROLE, Connection, Pool, connect, prepare_connection
+from event_store.database import SERVICE_ROLE, Connection, Pool, connect
 from event_store.dead_letters import DeadLetterFilter, get_dead_letter, group_dead_letters
 from event_store.follow import START, end_position, follow
-from event_store.lease import release_lease, take_lease
 from event_store.read import HistoryKey, Position, events_of_microgrid, history_of, latest_of
 from event_store.store import PostgresEventStore
 
@@ -28,15 +25,6 @@ CHANGES = (
     "DELETE FROM event_store",
     "TRUNCATE event_store",
 )
-
-
-@pytest.fixture
-async def owner(database_url: str) -> AsyncGenerator[Connection]:
-    """A superuser's connection, under no other role."""
-    connection = await asyncpg.connect(database_url)
-    await prepare_connection(connection)
-    yield connection
-    await connection.close()
 
 
 # --- append-only ----------------------------------------------------------------------------------
@@ -343,132 +331,6 @@ def test_a_position_survives_being_a_cursor(position: Position) -> None:
 @pytest.mark.parametrize("text", ["", "-", "1", "1-", "-1", "1-2-3", "a-b", "１-２", "-1-2", f"{2**63}-1", f"1-{2**63}", "9" * 99])
 def test_any_other_text_is_no_cursor(text: str) -> None:
     assert Position.from_cursor(text) is None
-
-
-# --- leases ---------------------------------------------------------------------------------------
-
-
-async def expire(owner: Connection) -> None:
-    await owner.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 microsecond'")
-
-
-async def test_a_lease_has_one_holder_who_may_renew_it(pool: Pool) -> None:
-    assert await take_lease(pool, "mqtt", "one", 60)
-    assert not await take_lease(pool, "mqtt", "two", 60)
-    assert await take_lease(pool, "mqtt", "one", 60)
-    assert await take_lease(pool, "another thing", "two", 60)
-
-
-async def test_a_lease_that_expired_is_taken_over_and_its_former_holder_knows(pool: Pool, owner: Connection) -> None:
-    await take_lease(pool, "mqtt", "one", 60)
-    await expire(owner)
-    assert await take_lease(pool, "mqtt", "two", 60)
-    assert not await take_lease(pool, "mqtt", "one", 60)
-
-
-async def test_only_its_holder_gives_a_lease_back(pool: Pool) -> None:
-    await take_lease(pool, "mqtt", "one", 60)
-    await release_lease(pool, "mqtt", "two")
-    assert not await take_lease(pool, "mqtt", "two", 60)
-    await release_lease(pool, "mqtt", "one")
-    assert await take_lease(pool, "mqtt", "two", 60)
-
-
-@pytest.mark.parametrize("expired", [False, True])
-async def test_of_many_who_reach_for_a_lease_one_gets_it(pool: Pool, owner: Connection, expired: bool) -> None:
-    if expired:
-        await take_lease(pool, "mqtt", "gone", 60)
-        await expire(owner)
-    taken = await asyncio.gather(*(take_lease(pool, "mqtt", f"holder {number}", 60) for number in range(10)))
-    assert sum(taken) == 1
-
-
-# --- controller health ----------------------------------------------------------------------------
-
-
-async def waiting_for_a_lock(owner: Connection, query: str) -> None:
-    """Return once a backend waits for a lock in a query that contains this text; only the owner sees others' queries."""
-    async with asyncio.timeout(10):
-        while not await owner.fetchval(
-            "SELECT count(*), pg_sleep(0.01) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0", query
-        ):
-            continue
-
-
-@pytest.mark.parametrize("exists", [False, True])
-async def test_two_batches_about_one_controller_take_turns_also_where_it_has_no_row_yet(
-    pool: Pool, owner: Connection, exists: bool
-) -> None:
-    store = PostgresEventStore(pool)
-    if exists:
-        async with store.transaction() as transaction:
-            await transaction.save_health([health(1)])
-
-    async def second() -> dict[str, Any]:
-        async with store.transaction() as transaction:
-            return await transaction.lock_health([uuid(1)])
-
-    async with store.transaction() as transaction:
-        await transaction.lock_health([uuid(1)])
-        waiting = asyncio.create_task(second())
-        await waiting_for_a_lock(owner, "pg_advisory_xact_lock")
-        await transaction.save_health([health(1, status="OK")])
-    assert (await waiting)[uuid(1)].status == "OK"
-
-
-async def test_batches_that_name_controllers_in_different_order_do_not_lock_each_other_out(pool: Pool) -> None:
-    store = PostgresEventStore(pool)
-    numbers = [uuid(number) for number in range(20)]
-
-    async def run(seed: int) -> None:
-        order = random.Random(seed).sample(numbers, len(numbers))
-        for _ in range(10):
-            async with store.transaction() as transaction:
-                known = await transaction.lock_health(order)
-                await transaction.save_health(
-                    [msgspec.structs.replace(known.get(one, health()), sensor_action_id=one) for one in order]
-                )
-
-    async with asyncio.timeout(60):
-        await asyncio.gather(*(run(seed) for seed in range(4)))
-
-
-async def test_a_sweeper_leaves_what_a_batch_or_another_sweeper_holds(pool: Pool) -> None:
-    store = PostgresEventStore(pool)
-    async with store.transaction() as transaction:
-        await transaction.save_health([health(number, deadline_at=seconds(0)) for number in (1, 2, 3)])
-    async with store.transaction() as batch, store.transaction() as sweeper, store.transaction() as other:
-        await batch.lock_health([uuid(1)])
-        assert [one.sensor_action_id for one in await sweeper.lock_overdue(seconds(1), 1)] == [uuid(2)]
-        assert [one.sensor_action_id for one in await other.lock_overdue(seconds(1), 10)] == [uuid(3)]
-
-
-async def test_a_batch_waits_for_a_sweeper_and_sees_what_it_saved(pool: Pool, owner: Connection) -> None:
-    store = PostgresEventStore(pool)
-    async with store.transaction() as transaction:
-        await transaction.save_health([health(1, status="OK", deadline_at=seconds(0))])
-
-    async def batch() -> dict[str, Any]:
-        async with store.transaction() as transaction:
-            return await transaction.lock_health([uuid(1)])
-
-    async with store.transaction() as sweeper:
-        (overdue,) = await sweeper.lock_overdue(seconds(1), 10)
-        waiting = asyncio.create_task(batch())
-        await waiting_for_a_lock(owner, "FOR UPDATE")
-        await sweeper.save_health([msgspec.structs.replace(overdue, status="LOST", deadline_at=None)])
-    assert (await waiting)[uuid(1)].status == "LOST"
-
-
-async def test_the_health_of_circuits_is_read_without_a_lock(pool: Pool) -> None:
-    store = PostgresEventStore(pool)
-    async with store.transaction() as transaction:
-        await transaction.save_health([health(1), health(2, circuit_id="gc-2"), health(3, circuit_id="gc-3")])
-        await transaction.lock_health([uuid(1)])
-    async with store.transaction() as holder, pool.acquire() as connection:
-        await holder.lock_health([uuid(1)])
-        found = await controller_health.health_of_circuits(connection, ["gc-1", "gc-2", "nowhere"])
-        assert [one.sensor_action_id for one in found] == [uuid(1), uuid(2)]
 
 
 # --- dead letters ---------------------------------------------------------------------------------
