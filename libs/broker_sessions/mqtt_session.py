@@ -281,10 +281,15 @@ class LastingSession:
             return
 
 
+class NotYetError(Exception):
+    """The session must not be read by this process now; the message says why and what to do."""
+
+
 class MqttSession(LastingSession):
     """A lasting session that one process at a time holds, by a lease. `run` is the task that holds it until `stop_taking`.
 
-    `taken_over` is awaited when the lease is ours and before anything is read; an exception of the database's puts that off.
+    `taken_over` is awaited when the lease is ours and before anything is read; it may raise `NotYetError`, or what the database
+    raises. Then the lease is given back and asked for again later.
     `lost` is awaited when another process has the lease.
     """
 
@@ -307,6 +312,7 @@ class MqttSession(LastingSession):
         self._taken_over = taken_over
         self._lost = lost
         self._is_holder = False
+        self._not_yet: str | None = None
 
     @property
     def lease_name(self) -> str:
@@ -340,6 +346,9 @@ class MqttSession(LastingSession):
     async def close(self) -> None:
         """Disconnect in order, and let a standby have the session at once."""
         await self._drop_connection()
+        await self._give_lease_back()
+
+    async def _give_lease_back(self) -> None:
         if self._is_holder:
             self._is_holder = False
             if not await give_back_in_time(self._pool, self.lease_name, self._holder, 1.0):
@@ -351,7 +360,7 @@ class MqttSession(LastingSession):
         except UNREACHABLE as fault:
             self.trouble = f"the lease can not be asked for: {fault}"
             return False
-        self.trouble = None
+        self.trouble = self._not_yet if self._is_holder else None
         return self._is_holder
 
     async def _is_taken_over(self) -> bool:
@@ -360,9 +369,14 @@ class MqttSession(LastingSession):
         try:
             async with asyncio.timeout(LEASE_TTL_S / 2):
                 await self._taken_over()
-        except UNREACHABLE as fault:
-            self.trouble = f"what its last holder left can not be read: {fault}"
+        except (NotYetError, *UNREACHABLE) as fault:
+            trouble = f"MQTT is not read yet: {fault}"
+            if trouble != self._not_yet:
+                log.warning("MQTT is not read yet", reason=str(fault))
+            self.trouble = self._not_yet = trouble
+            await self._give_lease_back()
             return False
+        self.trouble = self._not_yet = None
         return True
 
     async def _renew_lease(self) -> None:

@@ -20,9 +20,10 @@ from prometheus_client import CollectorRegistry
 
 from broker_sessions.kafka_publisher import KafkaPublisher
 from broker_sessions.kafka_reach import KafkaReach
-from broker_sessions.mqtt_session import MqttSession
+from broker_sessions.mqtt_session import MqttSession, NotYetError
 from event_store.database import UNREACHABLE, DatabaseFault, Pool, open_pool
 from event_store.store import PostgresEventStore
+from event_store.waiting_gateways import count_waiting
 from microgrid.directory import SiteDirectory
 from mqtt_bridge.forwarding import Forwarder, Taken
 from sensor_packet.packet import ClaimedIdentity
@@ -69,10 +70,17 @@ class Bridge:
             self._forwarder.take,
             pool,
             f"{socket.gethostname()}/{os.getpid()}/{uuid_utils.uuid7()}",
+            taken_over=self._see_that_nobody_waits,
         )
         self._forwarder.take_from(self._session)
         self._kafka_found = asyncio.Event()
         self._stopping = stop
+
+    async def _see_that_nobody_waits(self) -> None:
+        """Leave the session to a worker while packets wait on detours that only a worker reads: newer ones would pass them."""
+        waiting = await count_waiting(self._pool, self._session.lease_name)
+        if waiting:
+            raise NotYetError(f"{waiting} gateways are above their limit; let a worker with MQTT run until none is")
 
     async def readiness(self) -> Sequence[str]:
         """Why no progress is made; a standby that could take over is ready."""

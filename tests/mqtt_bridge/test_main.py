@@ -106,3 +106,28 @@ async def test_a_bridge_without_one_of_its_brokers_is_refused(database_url: str,
     bridge = WorkerProcess(service_folder, database_url, module="mqtt_bridge", mqtt_url="mqtt://127.0.0.1:1").start()
     assert await bridge.exit_status(20) == 2
     assert "depotgrid bridge: DEPOTGRID_KAFKA_BOOTSTRAP_SERVERS: is not set" in bridge.log()
+
+
+async def test_a_bridge_leaves_the_session_to_a_worker_while_a_gateway_waits_on_its_detour(
+    database_url: str, mosquitto: EmbeddedMosquitto, kafka: EmbeddedKafka, service_folder: Path
+) -> None:
+    session = f"bridge-{service_folder.name}"
+    await rows(
+        database_url,
+        "INSERT INTO waiting_gateway (lease_name, gateway_id, holder, reserved_place) VALUES ($1, 'gw-0', 'a worker', 0)",
+        f"mqtt/{session}",
+    )
+    made = WorkerProcess(
+        service_folder,
+        database_url,
+        module="mqtt_bridge",
+        mqtt_url=mosquitto.url(),
+        kafka=kafka.bootstrap_servers,
+        mqtt_client_id=session,
+    )
+    with made as bridge:
+        await bridge.says("MQTT is not read yet")
+        status, answer = await bridge.get("/readyz")
+        assert (status, "1 gateways are above their limit" in answer) == (503, True)
+        await rows(database_url, "DELETE FROM waiting_gateway")
+        await bridge.consuming_mqtt()
