@@ -47,7 +47,7 @@ class Client:
     positions: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     observed_at: bytes = b""
     card_came: float = 0.0
-    cards: int = 0
+    cards_came: list[float] = field(default_factory=list[float])
     received: int = 0
     ends: int = 0
     _writer: asyncio.StreamWriter | None = None
@@ -78,15 +78,21 @@ class Client:
         self.positions += [(int(number), int(place)) for number, place in _POSITION.findall(messages)]
         at = messages.rfind(_CARD)
         if at >= 0:
-            self.cards += messages.count(_CARD)
+            now = perf_counter()
+            self.cards_came += [now] * messages.count(_CARD)
             found = _OBSERVED.search(messages, at)
             if found is not None and found[1] != self.observed_at:
-                self.observed_at, self.card_came = found[1], perf_counter()
+                self.observed_at, self.card_came = found[1], now
 
     def cut_off(self) -> None:
         """End the connection as a network does, without a farewell."""
         if self._writer is not None:
             self._writer.transport.abort()
+
+    def cards_a_second(self, begun: float, ended: float) -> float:
+        """Cards that came between two moments: n of them are n - 1 intervals, from the first to the last."""
+        came = [at for at in self.cards_came if begun <= at <= ended]
+        return (len(came) - 1) / (came[-1] - came[0]) if len(came) > 1 and came[-1] > came[0] else 0.0
 
     def gapless(self, stored: list[tuple[int, int]]) -> bool:
         """Whether it had each event since it began once, in order."""
@@ -129,7 +135,7 @@ async def _run(database_url: str, mqtt_port: int, port: int, seconds: float) -> 
     microgrid_of = {row["depot_id"]: row["microgrid_id"] for row in rows}
     clients = [Client(microgrid_of[f"bench-{number % MICROGRIDS}"]) for number in range(CLIENTS)]
     listening = [asyncio.create_task(client.listen(port)) for client in clients]
-    await _until(lambda: all(client.cards for client in clients))
+    await _until(lambda: all(client.cards_came for client in clients))
     begun = perf_counter()
     with steady_load(mqtt_port, RATE, seconds, devices=MICROGRIDS) as publisher:
         ending = asyncio.get_running_loop().run_in_executor(None, confirmed, publisher)
@@ -158,7 +164,7 @@ async def _run(database_url: str, mqtt_port: int, port: int, seconds: float) -> 
         missed=len(resuming.positions) - had,
         packets=packets,
         events=sum(len(client.positions) - 1 for client in clients),
-        cards_a_second=max(client.cards for client in clients) / (ended - begun),
+        cards_a_second=max(client.cards_a_second(begun, ended) for client in clients),
         received_mb=sum(client.received for client in clients) / 1e6,
         took_s=perf_counter() - begun,
     )
@@ -225,7 +231,7 @@ def _figures(found: _Found, peak_mb: float, idle_mb: float, cpu_share: float) ->
             "no gap",
             found.resumed_gapless,
         ),
-        Figure("… cards a second, most of any client", f"{found.cards_a_second:.2f}", "≤ 4", found.cards_a_second <= 4.05),
+        Figure("… cards a second, most of any client", f"{found.cards_a_second:.2f}", "≤ 4", found.cards_a_second <= 4),
         Figure("… memory of the read API at its peak", f"{peak_mb:.0f} MB, {cpu_share:.0%} of a core", "≤ 300 MB", peak_mb <= 300),
     ]
 
