@@ -22,6 +22,7 @@ const HEIGHT = { 360: 780, 1280: 800, 2560: 1440 };
 const LOOKS = ["light", "dark"].flatMap((scheme) => [360, 1280, 2560].map((width) => ({ scheme, width })));
 // No more words in a line than the eye finds back from.
 const LONGEST_LINE_PX = 1_100;
+const SETTLES_MS = 10_000;
 mkdirSync(PICTURES, { recursive: true });
 
 const nameOf = (row) => `${row.page}: ${row.state}${row.times ? ` (${row.times})` : ""}`;
@@ -76,13 +77,23 @@ async function look(page, { scheme, width }) {
   await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 }
 
+/** What is still wrong with its room when the page has had time to settle: a chart draws itself anew after its window. */
+async function settledFaultsOfRoom(page) {
+  const deadline = Date.now() + SETTLES_MS;
+  for (;;) {
+    const faults = await faultsOfRoom(page);
+    if (!faults.length || Date.now() > deadline) return faults;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 async function faultsIn(page, row, at, closely) {
   await look(page, at);
   const said = await saidOn(page);
   const faults = [
     ...row.words.filter((one) => !said.includes(one)).map((one) => `"${one}" does not stand there`),
     ...(row.without ?? []).filter((one) => said.includes(one)).map((one) => `"${one}" stands there`),
-    ...(await faultsOfRoom(page)),
+    ...(await settledFaultsOfRoom(page)),
   ];
   if (closely) {
     faults.push(...(await faultsOfAxe(page)));
