@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { eventually, useChromium } from "./chromium.mjs";
+import { assertAccessible, eventually, useChromium } from "./chromium.mjs";
 import { api, Depot, importWithoutMicrogrid } from "./depot.mjs";
 import { asAdmin, controllersSite, editTables, signInAgain, untilKnown } from "./journey.mjs";
 
@@ -225,7 +225,10 @@ for (const [number, form] of FORMS.entries()) {
       await form.send(page);
       await page.getByRole("alert").getByText(code).first().waitFor();
       await page.unroute(address);
-      if (code === "TOKEN_EXPIRED") await signInAgain(page, (await dialog(page).count()) ? dialog(page) : page.locator("main"));
+      if (code === "TOKEN_EXPIRED") {
+        await assertAccessible(page);
+        await signInAgain(page, (await dialog(page).count()) ? dialog(page) : page.locator("main"));
+      }
       assert.deepEqual(await typedIn(page), typed, `typed, after ${code}`);
     }
     await form.send(page);
@@ -244,6 +247,24 @@ test("a binding that somebody changed meanwhile is deleted all the same, at the 
   await inDialog("Delete")(page);
   await page.getByText("No controller is bound").waitFor();
   assert.deepEqual(await bindingsOf(depot), []);
+});
+
+test("an edit that would make a second owner is refused with nothing lost, and saved without that", async (t) => {
+  const depot = await Depot.set("journey-form-second", { site: controllersSite("journey-form-second", OWNED) });
+  await contender(depot, "ctrl-2");
+  const page = await open(t, `/depot/${depot.id}/controllers`, { prepare: asAdmin });
+  await panel(page, depot, "ctrl-2").getByRole("button", { name: "Edit" }).click();
+  await page.getByLabel("Stale after (s)").fill("55");
+  await page.getByLabel("Enabled").check();
+  const typed = await typedIn(page);
+  await inDialog("Save")(page);
+  await page.locator("[data-conflict]").getByText(`owned by ${depot.thing("ctrl-1")}`).waitFor();
+  assert.deepEqual(await typedIn(page), typed);
+  await page.getByLabel("Enabled").uncheck();
+  await inDialog("Save")(page);
+  await dialog(page).waitFor({ state: "detached" });
+  const { enabled, stale_after_s } = await bindingOf(depot, "ctrl-2");
+  assert.deepEqual([enabled, stale_after_s, (await bindingOf(depot, "ctrl-1")).enabled], [false, 55, true]);
 });
 
 test("a take-over from somebody who lost it meanwhile names the new owner, and takes it from that one", async (t) => {
