@@ -1,6 +1,6 @@
 /** A depot's heading, its pages, and whether what they show is live. */
 import { useQuery } from "@tanstack/react-query";
-import { Outlet, useParams } from "@tanstack/react-router";
+import { Outlet, useLocation, useParams } from "@tanstack/react-router";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 import { type Read, read, told } from "./api/client.ts";
 import { NavLink } from "./frame.tsx";
@@ -108,8 +108,17 @@ function Pages({ depotId, card }: { depotId: string; card: Read["Card"] | undefi
     ["/events", nav.events],
     ["/dead-letters", nav.deadLetters, card?.dead_letter_count],
   ];
+  const tabs = useRef<HTMLElement>(null);
+  const { pathname } = useLocation();
+  // On a phone not all fit: the one that is open is in sight.
+  useEffect(() => {
+    const here = tabs.current?.querySelector('[aria-current="page"]');
+    if (!tabs.current || !here) return;
+    const [all, one] = [tabs.current.getBoundingClientRect(), here.getBoundingClientRect()];
+    tabs.current.scrollLeft += one.left + one.width / 2 - (all.left + all.width / 2);
+  }, [pathname]);
   return (
-    <nav className="tabs" aria-label={nav.depot}>
+    <nav className="tabs" aria-label={nav.depot} ref={tabs}>
       {pages.map(([path, name, open]) => (
         <NavLink key={path} to={`/depot/$depotId${path}`} params={{ depotId }} exact={path === ""}>
           {name}
