@@ -52,7 +52,7 @@ async def test_no_packet_is_lost_when_a_broker_is_restarted_cleanly(
             beside, f"Kafka restarted, gone {gone_s} s", own_kafka.bootstrap_servers, packets, outage(own_kafka), rate=_RATE
         ),
     )
-    for report, back_s in zip(map(note, reports), (_BACK_S, _KAFKA_BACK_S), strict=True):
+    for report, back_s in zip(list(map(note, reports)), (_BACK_S, _KAFKA_BACK_S), strict=True):
         assert report.flawless, report.row()
         assert came_back(report, back_s), report.row()
     assert all(worker.running for worker in workers)

@@ -81,7 +81,7 @@ async def test_nothing_is_lost_when_the_database_goes_away(
         mqtt_load(stack, f"{name}, MQTT", own_mosquitto.port, packets, shared, rate=_RATE),
         kafka_load(beside, f"{name}, Kafka", kafka.bootstrap_servers, packets, shared, rate=_RATE),
     )
-    for report in map(note, reports):
+    for report in list(map(note, reports)):
         assert report.flawless, report.row()
         assert report.dead_letters == 0
         assert came_back(report, _BACK_S), report.row()

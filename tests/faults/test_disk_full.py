@@ -114,7 +114,7 @@ async def _fill_and_free(
         mqtt_load(over_mqtt, "disk full, tables can not grow, MQTT", mosquitto.port, packets, shared, rate=_RATE),
         kafka_load(over_kafka, "disk full, tables can not grow, Kafka", kafka.bootstrap_servers, packets, shared, rate=_RATE),
     )
-    for report in map(note, reports):
+    for report in list(map(note, reports)):
         assert report.flawless, report.row()
         assert report.dead_letters == 0
         assert came_back(report, _BACK_S), report.row()

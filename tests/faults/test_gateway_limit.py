@@ -18,8 +18,8 @@ from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 
 Note = Callable[[FaultReport], FaultReport]
 
-_DEATHS = sized(2, 30)
-_PACKETS = sized(6_000, 160_000)
+_DEATHS = sized(2, 20)
+_PACKETS = sized(6_000, 100_000)
 _RATE = 2_000
 _LIMIT = 400
 """Packets per second: a third of what comes from one gateway, and more than each of the others sends."""

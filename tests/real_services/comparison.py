@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import asyncpg
 from tests.real_services.packet_plan import NumberedPacket
@@ -214,8 +214,3 @@ async def _sample(database_url: str, progress: Progress) -> None:
             finally:
                 connection.terminate()
         await asyncio.sleep(_SAMPLE_S)
-
-
-def with_recovery(report: FaultReport, progress: Progress, began: float, ended: float) -> FaultReport:
-    """The report with the seconds that the worker took to come back to its rate before `began` after `ended`."""
-    return replace(report, recovered_s=progress.recovered_s(ended, progress.rate_before(began)))
