@@ -6,7 +6,6 @@ from sensor_packet.identifiers import is_identifier
 from sensor_packet.packet import ClaimedIdentity
 
 MQTT_PACKET_FILTER = "iot/v1/+/+/packet"
-MQTT_DETOUR_FILTER = "iot/v1/+/+/detour"
 MQTT_DEAD_LETTER_FILTER = "iot/v1/dead-letter/+"
 MQTT_DOMAIN_EVENT_FILTER = "microgrid/v1/+/event/+"
 KAFKA_PACKET_TOPIC = "iot.sensor-packet.v1"

@@ -46,7 +46,7 @@ class Depot:
         """The broker's address for a user; it asks for no password."""
         return self.broker.url().replace("mqtt://", f"mqtt://{user}:any@")
 
-    async def flood(self, worker: WorkerProcess, packets: int = 1_200) -> Sequence[NumberedPacket]:
+    async def flood(self, worker: WorkerProcess, packets: int = 800) -> Sequence[NumberedPacket]:
         """Let a gateway send until it waits, and so many packets more; gives what the broker confirmed, which is all of it."""
         flooding = self.publish(self.plan("gw-0", 30_000), rate=3_000)
         await worker.says("gateway is above its limit and waits")

@@ -26,6 +26,7 @@ def test_topics_have_the_names_that_others_subscribe_to() -> None:
     ("pattern", "topic"),
     [
         (topics.MQTT_PACKET_FILTER, topics.mqtt_packet_topic("g", "d")),
+        (topics.mqtt_detour_filter("g"), topics.mqtt_detour_topic(topics.mqtt_packet_topic("g", "d"))),
         (topics.MQTT_DEAD_LETTER_FILTER, topics.mqtt_dead_letter_topic("CODE")),
         (topics.MQTT_DOMAIN_EVENT_FILTER, topics.mqtt_domain_event_topic("d", "e")),
     ],
@@ -35,8 +36,19 @@ def test_each_filter_matches_its_own_topics_and_no_others(pattern: str, topic: s
         levels, wanted = name.split("/"), pattern.split("/")
         return len(levels) == len(wanted) and all(want in ("+", level) for want, level in zip(wanted, levels, strict=True))
 
+    packets = {topics.mqtt_packet_topic(gateway_id, "d") for gateway_id in ("g", "h")}
     others = {topics.mqtt_packet_topic("g", "d"), topics.mqtt_dead_letter_topic("CODE"), topics.mqtt_domain_event_topic("d", "e")}
+    others |= {topics.mqtt_detour_topic(packet) for packet in packets}
     assert {name for name in others if matches(name)} == {topic}
+
+
+@pytest.mark.parametrize("topic", ["iot/v1/gw/dev/packet", "iot/v1//dev ice/packet", "iot/v1/gw/" + "x" * 60_000 + "/packet"])
+def test_a_detour_topic_is_no_longer_than_the_packet_topic_that_it_gives_back(topic: str) -> None:
+    detour = topics.mqtt_detour_topic(topic)
+    assert len(detour) == len(topic)
+    assert topics.packet_topic_of_detour(detour) == topic
+    with pytest.raises(ValueError, match="no packet topic"):
+        topics.mqtt_detour_topic(detour)
 
 
 @given(identifiers, identifiers)
