@@ -32,7 +32,7 @@ soak: ## 20 minutes at 2,000 packets/s, and nothing that grows; SOAK_MINUTES=2 f
 	@deploy/dev/setup bench
 	@exec $(PYTHON) -m bench.soak
 
-faults: ## the fault matrix at full size
+faults: ## the fault matrix at full size (25 minutes), and docs/fault-report.md with its figures
 	@deploy/dev/setup test
 	@FAULTS=full exec $(PYTHON) -m pytest -m faults $(ARGS)
 

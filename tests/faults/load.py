@@ -34,6 +34,8 @@ RATE = 4_000
 """Packets per second of the publisher: enough to be in the middle of something, and to see the worker come back to it."""
 _FIRST = 3 * RATE
 """Packets before the fault, at most."""
+_BEHIND = 2 * RATE
+"""Packets after the workers are back, in the full form."""
 _FINISH_S = sized(60, 900)
 _WATCHED_S = 30.0
 """Seconds after a fault for which a worker is given load to come back under."""
@@ -198,9 +200,11 @@ async def _through(
             return [one.recovered_s(ended, before) for one, before in zip(progress, usual, strict=True)]
 
         if FULL:
-            # What was planned is more than enough; what matters is load until all are back.
+            # What was planned is more than enough; what matters is load until all are back, and some behind that.
             with contextlib.suppress(AssertionError):
                 await until(lambda: None not in back(), "the workers are back at their rate", timeout_s=_WATCHED_S)
+            enough = min(publisher.confirmed_count + _BEHIND, planned)
+            await until(lambda: publisher.confirmed_count >= enough, "load behind the fault", timeout_s=120)
             publisher.begin_no_more()
         await finished()
         for stack in stacks:
