@@ -169,10 +169,10 @@ async def test_without_a_database_answers_are_503(pool: Pool, reader: Reader) ->
     assert (await reader.http.get("/readyz")).status_code == 503
 
 
-async def test_requests_are_counted_by_path_template(reader: Reader) -> None:
+async def test_requests_are_counted_by_method_and_path_template(reader: Reader) -> None:
     await reader.http.get("/api/depot/d-7")
     counted = (await reader.http.get("/metrics")).text
-    assert 'depotgrid_http_requests_total{route="/api/depot/{depot_id}",status="404"} 1.0' in counted
+    assert 'depotgrid_http_requests_total{method="GET",route="/api/depot/{depot_id}",status="404"} 1.0' in counted
     assert "depotgrid_stream_clients 0.0" in counted
 
 
