@@ -25,10 +25,11 @@ _SERVICE_FIXTURES = frozenset({"postgres", "database_url", "empty_database_url",
 _TEMPLATE = "depotgrid_template"
 _numbers = itertools.count(1)
 
-# A gate must say the same of the same change twice; elsewhere every run looks in new places.
-hypothesis.settings.register_profile("ci", derandomize=True, database=None)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+# A gate must say the same of the same change twice; elsewhere every run looks in new places. How long an example takes says
+# something of the machine, and nothing of the code.
+hypothesis.settings.register_profile("ci", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("elsewhere", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "elsewhere")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

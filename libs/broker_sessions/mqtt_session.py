@@ -38,6 +38,7 @@ _KEEPALIVE_S = 20
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 2.0
 """The broker may be back for this long before anybody notices, and packets are to flow again within 5 s."""
+_puback = struct.Struct("!BBH").pack
 _NEVER_BY_ITSELF = {"reconnect_retries": -2}
 """gmqtt's word for "not even once": reconnecting is ours, on a new client."""
 
@@ -75,7 +76,7 @@ class Connection:
         """Write PUBACKs in the order of delivery, unless this connection is gone: then the broker sends the packets again."""
         transport = self.transport
         if not self.lost.is_set() and transport is not None and not transport.is_closing():
-            transport.write(b"".join([struct.pack("!BBH", 0x40, 2, mid) for mid in mids]))
+            transport.write(b"".join([_puback(0x40, 2, mid) for mid in mids]))
 
     @property
     def transport(self) -> Any:

@@ -6,6 +6,7 @@ the same tests.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
@@ -121,6 +122,7 @@ class PostgresEventStore:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self._giving_back: set[asyncio.Future[None]] = set()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[StoreTransaction]:
@@ -133,7 +135,19 @@ class PostgresEventStore:
             yield Trial(connection)
 
     async def append(self, events: Sequence[Event]) -> Appended:
-        return await append.append_events(self.pool, events)
+        connection = await self.pool.acquire()
+        try:
+            return await append.append_events(connection, events)
+        finally:
+            # Giving it back takes turns of the event loop, for which who appends batch after batch need not wait.
+            giving_back = asyncio.ensure_future(self.pool.release(connection))
+            self._giving_back.add(giving_back)
+            giving_back.add_done_callback(self._given_back)
+
+    def _given_back(self, done: asyncio.Future[None]) -> None:
+        self._giving_back.discard(done)
+        if not done.cancelled():
+            done.exception()  # a pool that was ended meanwhile has no use for it
 
     async def settle_remediation(self, applied: Sequence[tuple[str, str, str, str]]) -> None:
         await remediation.settle_remediation(self.pool, applied)

@@ -144,16 +144,13 @@ class Ingest:
         if planned is not None:
             plan = planned(plan)
         steps = report(packet, plan, raw.received_at, self._metadata(raw))
-        failed = [step for step in steps if isinstance(step, Refused)]
-        return PreparedPacket(
-            raw,
-            packet,
-            plan.depot_id,
-            steps,
-            None,
-            letter_of_failed_actions(raw, packet, plan.depot_id, failed) if failed else None,
-            bool(plan.capacity_actions),
-        )
+        letter = None
+        for step in steps:
+            if isinstance(step, Refused):
+                failed = [one for one in steps if isinstance(one, Refused)]
+                letter = letter_of_failed_actions(raw, packet, plan.depot_id, failed)
+                break
+        return PreparedPacket(raw, packet, plan.depot_id, steps, None, letter, bool(plan.capacity_actions))
 
     def _metadata(self, raw: RawPacket) -> Mapping[str, object]:
         """How a packet arrived, for the metadata of its events. Packets that arrived together share one, which nobody changes."""
@@ -284,6 +281,8 @@ def limits_of(directory: SiteDirectory, health: ControllerHealth) -> CircuitLimi
 
 
 def _events_of(batch: Sequence[PreparedPacket], decided: Mapping[int, circuit_capacity.CapacityDecision]) -> list[Event]:
+    if not decided:
+        return [step.event for prepared in batch for step in prepared.steps if isinstance(step, Reported)]
     events: list[Event] = []
     for prepared in batch:
         for step in prepared.steps:
@@ -340,8 +339,9 @@ def _count_in(
     appended: Appended,
 ) -> None:
     seen: set[str] = set()
+    new_ids = appended.new_ids
+    outcome.packets.update([(prepared.raw.source, _summary(prepared, decided, new_ids, seen)) for prepared in batch])
     for prepared in batch:
-        outcome.packets[(prepared.raw.source, _summary(prepared, decided, appended.new_ids, seen))] += 1
         if prepared.letter is not None:
             outcome.dead_letters[prepared.letter.reason_code] += 1
             outcome.causes[prepared.letter.reason_code, prepared.letter.gateway_id] += 1

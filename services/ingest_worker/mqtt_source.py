@@ -117,7 +117,7 @@ class MqttSource:
             if lane is not None:
                 raw = passing(raw, lane)
         self._pipeline.put(self, (connection, mid), raw)
-        if self._pipeline.is_full:
+        if self._pipeline.has_enough:
             self._pipeline.note_full()
             self._session.pause()
 

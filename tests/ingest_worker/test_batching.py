@@ -150,6 +150,53 @@ async def test_a_batch_that_waits_goes_to_the_database_before_the_one_that_commi
         assert bench.source.batches_tried_before == [2, 2]
 
 
+async def test_a_source_that_read_enough_goes_on_when_half_of_it_is_used_up() -> None:
+    async with at_work(batch_max=10) as bench:
+        bench.put(*range(10))
+        await bench.trying()
+        bench.put(*range(10, 20))
+        await until(lambda: bench.ingest.prepared == 20, "the second batch prepared")
+        bench.put(*range(20, 39))
+        assert not bench.pipeline.has_enough
+        bench.put(39)
+        assert bench.pipeline.has_enough
+        assert not bench.pipeline.is_full
+        bench.pipeline.note_full()
+        assert bench.source.room == 0
+        bench.ingest.gate.set()
+        await bench.idle()
+        assert bench.source.room == 1
+        assert not bench.pipeline.has_enough
+
+
+async def test_a_source_that_read_enough_reads_on_while_the_database_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_worker.batching._PATIENCE_S", 0.01)
+    async with at_work(batch_max=10, max_packets=200) as bench:
+        bench.put(*range(50))
+        await bench.trying()
+        assert bench.pipeline.has_enough
+        bench.pipeline.note_full()
+        await until(lambda: bench.source.room == 1, "the source told to read on")
+        assert not bench.pipeline.has_enough
+        bench.put(*range(50, 200))
+        assert bench.pipeline.has_enough
+        bench.ingest.gate.set()
+        await bench.idle()
+        assert bench.source.acknowledged == list(range(200))
+
+
+async def test_a_source_that_read_enough_reads_on_while_the_database_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_worker.batching._PATIENCE_S", 3600)
+    async with at_work(batch_max=10) as bench:
+        bench.ingest.failures = 10**6
+        bench.put(*range(50))
+        await bench.trying()
+        bench.pipeline.note_full()
+        bench.ingest.gate.set()
+        await until(lambda: bench.source.room == 1, "the source told to read on")
+        assert not bench.pipeline.has_enough
+
+
 async def test_each_source_gets_its_own_packets_back() -> None:
     async with at_work() as bench:
         for number in range(100):
