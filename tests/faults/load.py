@@ -179,6 +179,13 @@ async def kafka_load_of_groups(
         await asyncio.gather(publishing, return_exceptions=True)
 
 
+async def _load_is_back(publisher: _Publisher, planned: int) -> float:
+    """When the broker confirms to the publisher again: before that there is nothing that a worker could come back to."""
+    before = publisher.confirmed_count
+    await until(lambda: publisher.confirmed_count >= min(before + 1, planned), "the publisher gets through", timeout_s=60)
+    return time.monotonic()
+
+
 async def _through(
     stacks: Sequence[Stack],
     name: str,
@@ -195,6 +202,7 @@ async def _through(
         # A worker that was just catching up was faster than what comes in, which is all that it can come back to.
         usual = [min(one.rate_before(began), rate or math.inf) for one in progress]
         ended = await fault()
+        ended = max(ended, await _load_is_back(publisher, planned))
 
         def back() -> list[float | None]:
             return [one.recovered_s(ended, before) for one, before in zip(progress, usual, strict=True)]

@@ -37,8 +37,8 @@ Last run: {at:%Y-%m-%d %H:%M} UTC, at commit `{commit}`, on {machine}.
 - *lost*, *twice*, *inverted* (a device's packets stored in another order) and *wrong letters* must be 0. For `kill -9` of Mosquitto
   they are what it forgets of what it had in memory, and the order in which it sends the rest again, and are only reported.
 - *back after s*: from the end of the fault, or the death of the last process, until 90 % of the rate before it were stored again,
-  in steps of 0.1 s over half a second. It must be at most 5, and 15 where a Kafka consumer died or Kafka was away, whose group must
-  first notice. Empty where there is no rate to come back to.
+  in steps of 0.1 s over half a second; where a broker was away, from the publisher's getting through to it again. It must be at
+  most 5, and 15 where a Kafka consumer died, whose group must first notice. Empty where there is no rate to come back to.
 
 `make faults` writes this page anew, in about 25 minutes on two cores with nothing else to do. `make faults ARGS="-k disk"` renews
 the rows of some tests. Where a test fails, it is written to `build/fault-report.md` instead.
