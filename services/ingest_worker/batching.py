@@ -133,13 +133,6 @@ class Pipeline:
             self._arrived.set()
             self._idle.clear()
 
-    def forget_waiting(self) -> None:
-        """Drop what is not being stored yet: it was not acknowledged, so its broker sends it again."""
-        self._release([entry[2] for entry in self._waiting])
-        self._release([entry[2].raw for entry in self._prepared])
-        self._waiting.clear()
-        self._prepared.clear()
-
     def unacknowledged_age_s(self) -> float:
         """Seconds since the oldest packet in hand arrived; 0 when there is none."""
         for held in (self._storing, self._prepared, self._waiting):

@@ -292,18 +292,6 @@ async def test_cancelling_leaves_what_is_in_hand_unacknowledged() -> None:
         assert bench.ingest.stored == []
 
 
-async def test_forgetting_drops_what_is_not_being_stored_yet_and_keeps_the_rest() -> None:
-    async with at_work() as bench:
-        bench.put(1, 2)
-        await bench.trying()
-        bench.put(3, 4)
-        bench.pipeline.forget_waiting()
-        bench.ingest.gate.set()
-        await bench.idle()
-        assert bench.source.acknowledged == [1, 2]
-        assert bench.ingest.stored == [body(1), body(2)]
-
-
 async def test_an_idle_pipeline_takes_a_packet_at_once() -> None:
     async with at_work() as bench:
         bench.ingest.gate.set()
