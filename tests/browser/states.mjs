@@ -74,14 +74,24 @@ const faultsOfRoom = (page) =>
 async function look(page, { scheme, width }) {
   await page.emulateMedia({ colorScheme: scheme });
   await page.setViewportSize({ width, height: HEIGHT[width] });
-  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  await page.evaluate(async () => {
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    // Half way from one colour scheme to the other no text has the contrast that it has in either.
+    const fading = document.getAnimations().filter((one) => one instanceof CSSTransition);
+    await Promise.allSettled(fading.map((one) => one.finished));
+  });
 }
 
-/** What is still wrong with its room when the page has had time to settle: a chart draws itself anew after its window. */
-async function settledFaultsOfRoom(page) {
+/** What is still wrong when the page has had time to settle: a chart draws itself anew after its window, a lost connection is looked for. */
+async function settledFaults(page, row) {
   const deadline = Date.now() + SETTLES_MS;
   for (;;) {
-    const faults = await faultsOfRoom(page);
+    const said = await saidOn(page);
+    const faults = [
+      ...row.words.filter((one) => !said.includes(one)).map((one) => `"${one}" does not stand there`),
+      ...(row.without ?? []).filter((one) => said.includes(one)).map((one) => `"${one}" stands there`),
+      ...(await faultsOfRoom(page)),
+    ];
     if (!faults.length || Date.now() > deadline) return faults;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
@@ -89,12 +99,7 @@ async function settledFaultsOfRoom(page) {
 
 async function faultsIn(page, row, at, closely) {
   await look(page, at);
-  const said = await saidOn(page);
-  const faults = [
-    ...row.words.filter((one) => !said.includes(one)).map((one) => `"${one}" does not stand there`),
-    ...(row.without ?? []).filter((one) => said.includes(one)).map((one) => `"${one}" stands there`),
-    ...(await settledFaultsOfRoom(page)),
-  ];
+  const faults = await settledFaults(page, row);
   if (closely) {
     faults.push(...(await faultsOfAxe(page)));
     await page.screenshot({ path: path.join(PICTURES, fileOf(row, at)), type: "jpeg", quality: 80, animations: "disabled", fullPage: at.width === 360 });
