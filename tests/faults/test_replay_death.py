@@ -28,7 +28,7 @@ from site_operations.ingest import Ingest, RawPacket
 
 Note = Callable[[FaultReport], FaultReport]
 
-_LETTERS = sized(2_000, 6_000)
+_LETTERS = sized(2_000, 10_000)
 _KILLS = sized(4, 12)
 _EVENTS = """
 SELECT event_id::text, event_type, stream_id, subject, history_only, observed_at, sent_at, source_event_ref, payload, metadata
