@@ -211,6 +211,14 @@ const FAULTS = [
   ],
 ];
 
+const CODES = new RegExp(FAULTS.map(([code]) => code).join("|"));
+
+/** Something that is waited for, and how to say that it is there. */
+function signal() {
+  let say;
+  return [new Promise((resolve) => (say = resolve)), say];
+}
+
 for (const [number, form] of FORMS.entries()) {
   test(`${form.name}: whatever a try fails of, what was typed stays and the next one goes out`, async (t) => {
     const id = `journey-form-${number}`;
@@ -221,8 +229,18 @@ for (const [number, form] of FORMS.entries()) {
     const typed = await typedIn(page);
     const [method, address] = form.command;
     for (const [code, fail] of FAULTS) {
-      await page.route(address, (route) => (route.request().method() === method ? fail(route) : route.fallback()));
+      // The try waits until the page has taken away what it said of the former one: what it says next is of this one.
+      const [begun, begin] = signal();
+      const [failed, end] = signal();
+      await page.route(address, async (route) => {
+        if (route.request().method() !== method) return route.fallback();
+        await begun;
+        end(fail(route));
+      });
       await form.send(page);
+      await page.getByRole("alert").getByText(CODES).first().waitFor({ state: "detached" });
+      begin();
+      await failed;
       await page.getByRole("alert").getByText(code).first().waitFor();
       await page.unroute(address);
       if (code === "TOKEN_EXPIRED") {
