@@ -14,11 +14,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SCOPE_KEY = "depotgrid.hang_up"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class HttpMetrics:
-    """What an API counts. A request to no route of ours has the route and method `none`: whoever asks may name any."""
+    """What an API counts. Whoever asks may name any path and any method, each of which would be a series of its own for ever.
+
+    So a request to no route of ours has the route and method `none`, and one by an unheard-of method the method `none`.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -37,7 +41,8 @@ class HttpMetrics:
 
     def count(self, method: str, route: str | None, status: int, duration_s: float | None) -> None:
         """A request is answered; `route` is its path template, and `duration_s` None for a stream."""
-        self._requests.labels(method if route is not None else "none", route or "none", str(status)).inc()
+        told = method if route is not None and method in _METHODS else "none"
+        self._requests.labels(told, route or "none", str(status)).inc()
         if duration_s is not None:
             self._duration.labels(route or "none").observe(duration_s)
 

@@ -25,7 +25,15 @@ async def test_requests_are_counted_by_method_template_and_status_and_streams_ha
     app.get("/stream")(stream)
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:
-        for method, path in (("GET", "/thing/1"), ("GET", "/thing/2"), ("GET", "/stream"), ("BREW", "/coffee")):
+        asked = (
+            ("GET", "/thing/1"),
+            ("GET", "/thing/2"),
+            ("GET", "/stream"),
+            ("BREW", "/coffee"),
+            ("PUT", "/stream"),
+            ("BREW", "/stream"),
+        )
+        for method, path in asked:
             await http.request(method, path)
     counted = {
         (sample.name.removeprefix("depotgrid_http_"), *sample.labels.values()): sample.value
@@ -37,6 +45,9 @@ async def test_requests_are_counted_by_method_template_and_status_and_streams_ha
         ("requests_total", "GET", "/thing/{thing_id}", "200"): 2,
         ("requests_total", "GET", "/stream", "200"): 1,
         ("requests_total", "none", "none", "404"): 1,
+        ("requests_total", "PUT", "/stream", "405"): 1,
+        ("requests_total", "none", "/stream", "405"): 1,
         ("request_duration_seconds_count", "/thing/{thing_id}"): 2,
+        ("request_duration_seconds_count", "/stream"): 2,
         ("request_duration_seconds_count", "none"): 1,
     }
