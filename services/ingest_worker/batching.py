@@ -213,14 +213,20 @@ class Pipeline:
         self._count(committed.stored.outcome(), batch, committed.seconds)
         if self._somebody_stopped:
             self._tell_of_room()
+        if self._somebody_stopped:
+            self._be_patient()
 
     def note_full(self) -> None:
         """A source stopped reading because the pipeline has enough or is full: it hears when there is room."""
         self._somebody_stopped = True
+        self._be_patient()
+
+    def _be_patient(self) -> None:
         if self._patience is None and not self._takes_long:
             self._patience = asyncio.get_running_loop().call_later(_PATIENCE_S, self._lose_patience)
 
     def _lose_patience(self) -> None:
+        self._wait_no_more()
         self._takes_long = True
         self._tell_of_room()
 
@@ -230,11 +236,14 @@ class Pipeline:
         if not self._somebody_stopped or not in_bounds or not (self._takes_long or len(self._waiting) < self._batch_max):
             return
         self._somebody_stopped = False
+        self._wait_no_more()
+        for source in self._sources:
+            source.has_room()
+
+    def _wait_no_more(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        for source in self._sources:
-            source.has_room()
 
     def _release(self, packets: Sequence[RawPacket]) -> None:
         self._packets_in_hand -= len(packets)

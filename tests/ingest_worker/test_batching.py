@@ -27,6 +27,8 @@ class GatedIngest:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.failures = 0
+        self.closes_at: int | None = None
+        """After so many packets it waits for the gate again."""
         self.prepared = 0
         self.tried: list[list[bytes]] = []
         self.stored: list[bytes] = []
@@ -43,6 +45,8 @@ class GatedIngest:
             self.failures -= 1
             raise ConnectionResetError("the database is away")
         self.stored.extend(bodies)
+        if self.closes_at is not None and len(self.stored) >= self.closes_at:
+            self.gate.clear()
         return Stored(((batch, {}, NOTHING_APPENDED),))
 
 
@@ -183,6 +187,20 @@ async def test_a_source_that_read_enough_reads_on_while_the_database_takes_long(
         bench.ingest.gate.set()
         await bench.idle()
         assert bench.source.acknowledged == list(range(200))
+
+
+async def test_a_source_reads_on_each_time_that_the_database_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_worker.batching._PATIENCE_S", 0.01)
+    async with at_work(batch_max=10, max_packets=200) as bench:
+        bench.put(*range(150))
+        await bench.trying()
+        bench.pipeline.note_full()
+        await asyncio.sleep(0.02)  # timers go off in their order: patience is lost by now
+        assert bench.source.room == 0, "more than half of what it may hold is in hand"
+        bench.ingest.closes_at = 60
+        bench.ingest.gate.set()
+        await until(lambda: bench.source.room == 1, "the source told to read on")
+        assert len(bench.ingest.stored) == 60
 
 
 async def test_a_source_that_read_enough_reads_on_while_the_database_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
