@@ -203,7 +203,7 @@ class Stack:
                         await asyncio.shield(asyncio.to_thread(embedded.start))
                     except (ServiceFailedError, OSError) as fault:
                         # What keeps it from starting, such as a full disk, may pass; ending all the rest would mend nothing.
-                        self._pass_on(name, f"could not start, tried again in {_RETRY_S:g} s: {str(fault).splitlines()[-1]}")
+                        self._pass_on(name, f"could not start, tried again in {_RETRY_S:g} s: {fault}")
                         await asyncio.sleep(_RETRY_S)
 
     async def _stop_all(self) -> None:

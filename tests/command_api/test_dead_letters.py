@@ -304,11 +304,16 @@ async def test_jobs_that_ended_long_ago_are_forgotten(origin: Origin, pool: Pool
     job = await origin.post("/api/dead-letter/replay", {}, 202)
     await origin.delete(f"/api/dead-letter/replay/{job['job_id']}", 202)
     runner = create_app(pool, clock, lambda: str(uuid_utils.uuid7()), Access(None)).state.replays
-    running = asyncio.create_task(runner.run())
+
+    async def kept() -> int:
+        return await pool.fetchval("SELECT count(*) FROM replay_job")
 
     async def forgotten() -> bool:
-        return not await pool.fetchval("SELECT count(*) FROM replay_job")
+        return await kept() == 0
 
+    assert await kept() == 1
+    running = asyncio.create_task(runner.run())
     await until(forgotten, "the job is forgotten", timeout_s=10)
+    assert await kept() == 0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
