@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
-from event_store.append import Appended
+from event_store.append import Appended, EncodedEvents
 from event_store.database import UNREACHABLE, UNSTORABLE
 from event_store.dead_letters import BODY_LIMIT, DeadLetter, dead_letter_id
 from event_store.remediation import RemediationEntry
@@ -100,6 +101,15 @@ class BatchOutcome(msgspec.Struct):
 _Part = tuple[Sequence[PreparedPacket], Mapping[int, circuit_capacity.CapacityDecision], Appended]
 
 
+class _Assembled(msgspec.Struct, frozen=True):
+    """A batch with all of its storing done that needs no stored state. `events` are known where there are no capacity steps."""
+
+    packets: Sequence[PreparedPacket]
+    letters: Sequence[DeadLetter]
+    capacity_steps: Sequence[CapacityStep]
+    events: Sequence[Event]
+
+
 class Stored(msgspec.Struct, frozen=True):
     """What was stored of a batch, in the parts that it took. Counting it is left to the caller, who may have better to do first."""
 
@@ -164,29 +174,35 @@ class Ingest:
 
     async def store(self, batch: Sequence[PreparedPacket]) -> Stored:
         """Store a batch; raises what says that the database can not do it now, and then has stored nothing of it."""
+        return await self._store_assembled(_assembled(batch))
+
+    def assemble(self, batch: Sequence[PreparedPacket]) -> Callable[[], Awaitable[Stored]]:
+        """Do of `store` what needs no database, while it has other work; gives what does the rest, as often as that takes."""
+        return partial(self._store_assembled, _assembled(batch))
+
+    async def _store_assembled(self, assembled: _Assembled) -> Stored:
+        batch = assembled.packets
         try:
-            return Stored((await self._store_together(batch),))
+            return Stored((await self._store_together(assembled),))
         except UNREACHABLE:
             raise
         except UNSTORABLE as fault:
             if len(batch) == 1:
-                return Stored((await self._store_together([unstorable(batch[0], fault)]),))
+                return Stored((await self._store_together(_assembled([unstorable(batch[0], fault)])),))
         middle = len(batch) // 2
         first = await self.store(batch[:middle])
         return Stored((*first.parts, *(await self.store(batch[middle:])).parts))
 
-    async def _store_together(self, batch: Sequence[PreparedPacket]) -> _Part:
-        now = self._clock()
-        letters = [_failed_at(prepared.letter, now) for prepared in batch if prepared.letter is not None]
-        capacity_steps = _capacity_steps(batch)
-        if not letters and not capacity_steps:
-            appended = await self._store.append(_events_of(batch, {}))
+    async def _store_together(self, assembled: _Assembled) -> _Part:
+        batch, now = assembled.packets, self._clock()
+        if not assembled.letters and not assembled.capacity_steps:
+            appended = await self._store.append(assembled.events)
             if appended.open_remediation:
                 await self._store.settle_remediation(_applied(batch, {}))
             return batch, {}, appended
         async with self._store.transaction() as transaction:
-            decided, appended = await self._store_within(transaction, batch, now)
-            await transaction.put_dead_letters(letters)
+            decided, appended = await self._store_within(transaction, assembled, now)
+            await transaction.put_dead_letters([_failed_at(letter, now) for letter in assembled.letters])
         return batch, decided, appended
 
     async def tell(self, transaction: StoreTransaction, batch: Sequence[PreparedPacket]) -> list[PacketOutcome]:
@@ -194,18 +210,19 @@ class Ingest:
 
         What is refused is told and leaves no dead letter. Raises what the store raises, and then has stored nothing of it.
         """
-        decided, appended = await self._store_within(transaction, batch, self._clock())
+        decided, appended = await self._store_within(transaction, _assembled(batch), self._clock())
         seen: set[str] = set()
         return [_told(prepared, decided, appended.new_ids, seen) for prepared in batch]
 
     async def _store_within(
-        self, transaction: StoreTransaction, batch: Sequence[PreparedPacket], now: datetime
+        self, transaction: StoreTransaction, assembled: _Assembled, now: datetime
     ) -> tuple[Mapping[int, circuit_capacity.CapacityDecision], Appended]:
-        capacity_steps = _capacity_steps(batch)
+        batch, events = assembled.packets, assembled.events
         decided: dict[int, circuit_capacity.CapacityDecision] = {}
-        if capacity_steps:
-            decided = await _decide_capacities(transaction, capacity_steps, now, self._directory)
-        appended = await transaction.append(_events_of(batch, decided))
+        if assembled.capacity_steps:
+            decided = await _decide_capacities(transaction, assembled.capacity_steps, now, self._directory)
+            events = _events_of(batch, decided)
+        appended = await transaction.append(events)
         if appended.open_remediation:
             await transaction.settle_remediation(_applied(batch, decided))
         await transaction.put_remediation(_remediation_entries(batch, now))
@@ -249,6 +266,19 @@ def _told(
 
 def _is(summary: str, action: ActionOutcome) -> bool:
     return action.outcome == DUPLICATE if summary == DUPLICATE else action.outcome in (APPLIED, RECORDED)
+
+
+def _assembled(batch: Sequence[PreparedPacket]) -> _Assembled:
+    letters = [prepared.letter for prepared in batch if prepared.letter is not None]
+    capacity_steps = _capacity_steps(batch)
+    return _Assembled(batch, letters, capacity_steps, () if capacity_steps else _encoded(_events_of(batch, {})))
+
+
+def _encoded(events: Sequence[Event]) -> Sequence[Event]:
+    try:
+        return EncodedEvents(events)
+    except UNSTORABLE:
+        return events  # storing them raises it again, where the event at fault is looked for
 
 
 def _capacity_steps(batch: Sequence[PreparedPacket]) -> list[CapacityStep]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
@@ -60,14 +60,18 @@ class Storing(Protocol):
         """Decide what becomes of one packet, as far as that goes without stored state."""
         ...
 
-    async def store(self, batch: Sequence[PreparedPacket]) -> Stored:
-        """Do it, all or nothing; raises what says that it can not be done now."""
+    def assemble(self, batch: Sequence[PreparedPacket]) -> Callable[[], Awaitable[Stored]]:
+        """What of storing a batch needs no database; gives what does it, all or nothing, and raises what says: not now."""
         ...
 
 
 _Waiting = tuple[Source, object, RawPacket, float]
 _Prepared = tuple[Source, object, PreparedPacket, float]
 """Who handed it over, what it wants back, the packet, and when it arrived by `perf_counter`."""
+
+
+_Assembled = Callable[[], Awaitable[Stored]]
+"""A batch that is ready to be stored: calling it stores it, or raises why not now."""
 
 
 class _Committed(NamedTuple):
@@ -89,6 +93,7 @@ class Pipeline:
         self._max_bytes = max_bytes
         self._waiting: deque[_Waiting] = deque()
         self._prepared: list[_Prepared] = []
+        self._assembled: _Assembled | None = None
         self._storing: list[_Prepared] = []
         self._working = asyncio.TaskGroup()
         self._packets_in_hand = 0
@@ -155,6 +160,7 @@ class Pipeline:
             await self._arrived.wait()
             while self._waiting:
                 if len(self._prepared) >= self._batch_max:
+                    self._assembled = self._assemble(self._prepared)
                     self._taken.clear()
                     await self._taken.wait()
                 self._prepare_portion()
@@ -168,10 +174,12 @@ class Pipeline:
             self._ready.clear()
             while self._prepared:
                 self._storing, self._prepared = self._prepared, []
+                store, self._assembled = self._assembled or self._assemble(self._storing), None
                 self._taken.set()
-                committed = await self._store(self._storing)
+                committed = await self._store(self._storing, store)
                 # A task begins when this one waits: for the database to take the next batch, which is on its way by then.
                 self._working.create_task(self._finish(committed), name="finish")
+                del store, committed  # its thousands of objects are to be freed there as well
             self._storing = []
 
     def _prepare_portion(self) -> None:
@@ -182,14 +190,16 @@ class Pipeline:
         if self._somebody_stopped:
             self._tell_of_room()
 
-    async def _store(self, batch: list[_Prepared]) -> _Committed:
+    def _assemble(self, batch: list[_Prepared]) -> _Assembled:
+        return self._ingest.assemble([entry[2] for entry in batch])
+
+    async def _store(self, batch: list[_Prepared], store: _Assembled) -> _Committed:
         """Store a batch, however often that has to be tried."""
         started = perf_counter()
-        packets = [entry[2] for entry in batch]
         backoff_s = _FIRST_BACKOFF_S
         while True:
             try:
-                stored = await self._ingest.store(packets)
+                stored = await store()
             except Exception as fault:  # whatever it is, an unstored batch must not be acknowledged
                 self.trouble = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
                 self._lose_patience()

@@ -28,8 +28,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -382,14 +383,20 @@ class DivertingIngest:
             return PreparedPacket(raw, None, None, (), None, None)
         return self._ingest.prepare(raw)
 
-    async def store(self, batch: Sequence[PreparedPacket]) -> Stored:
-        """Store what goes straight, then publish what goes round; raises what storing raises, and then has done nothing."""
+    def assemble(self, batch: Sequence[PreparedPacket]) -> Callable[[], Awaitable[Stored]]:
+        """What stores a batch, as `Ingest.assemble`, and then publishes what goes round.
+
+        It raises what storing raises, and then has done nothing.
+        """
         passing = [prepared.raw for prepared in batch if type(prepared.raw) is Passing]
         if not passing:
-            return await self._ingest.store(batch)
+            return self._ingest.assemble(batch)
         straight = [prepared for prepared in batch if type(prepared.raw) is not Passing]
-        stored = await self._ingest.store(straight) if straight else Stored(())
         going_round = [raw for raw in passing if raw.lane is not None]
+        return partial(self._store, self._ingest.assemble(straight) if straight else None, going_round)
+
+    async def _store(self, store: Callable[[], Awaitable[Stored]] | None, going_round: Sequence[Passing]) -> Stored:
+        stored = await store() if store is not None else Stored(())
         if going_round:
             await self._room.publish(going_round)
         return stored

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import cast
 
 import pytest
@@ -30,12 +31,17 @@ class GatedIngest:
         self.closes_at: int | None = None
         """After so many packets it waits for the gate again."""
         self.prepared = 0
+        self.assembled = 0
         self.tried: list[list[bytes]] = []
         self.stored: list[bytes] = []
 
     def prepare(self, raw: RawPacket) -> PreparedPacket:
         self.prepared += 1
         return PreparedPacket(raw, None, None, (), None, None)
+
+    def assemble(self, batch: Sequence[PreparedPacket]) -> Callable[[], Awaitable[Stored]]:
+        self.assembled += 1
+        return partial(self.store, batch)
 
     async def store(self, batch: Sequence[PreparedPacket]) -> Stored:
         bodies = [prepared.raw.body for prepared in batch]
@@ -152,6 +158,20 @@ async def test_a_batch_that_waits_goes_to_the_database_before_the_one_that_commi
         bench.ingest.gate.set()
         await bench.idle()
         assert bench.source.batches_tried_before == [2, 2]
+
+
+async def test_a_batch_that_is_full_is_made_ready_while_the_database_has_the_one_before() -> None:
+    async with at_work(batch_max=10) as bench:
+        bench.put(*range(10))
+        await bench.trying()
+        bench.put(*range(10, 25))
+        await until(lambda: bench.ingest.assembled == 2, "the second batch made ready")
+        assert len(bench.ingest.tried) == 1
+        bench.ingest.gate.set()
+        await bench.idle()
+        assert [len(batch) for batch in bench.ingest.tried] == [10, 10, 5]
+        assert bench.ingest.assembled == 3
+        assert bench.source.acknowledged == list(range(25))
 
 
 async def test_a_source_that_read_enough_goes_on_when_half_of_it_is_used_up() -> None:
