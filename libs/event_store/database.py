@@ -57,6 +57,11 @@ COLLISIONS = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, async
 """What two writers at once may do to each other; who looks again sees what the other one wrote."""
 
 
+OTHER_WAYS = ("enable_sort", "enable_bitmapscan", "enable_seqscan")
+ALONG_THE_INDEX = "; ".join(f"SET LOCAL {way} = off" for way in OTHER_WAYS)
+"""For the transaction it is said in: read in the order of an index and not by gathering and sorting."""
+
+
 class DatabaseFault(Exception):
     """The database can not be used; the message is one line that says why and what to do, without any secret."""
 

@@ -18,13 +18,9 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 
 import msgspec
 
-from event_store.database import Connection
+from event_store.database import ALONG_THE_INDEX, OTHER_WAYS, Connection
 from event_store.read import EVENT_COLUMNS, Position, StoredEvent, stored_event
 from microgrid.events import Event
-
-_OTHER_WAYS = ("enable_sort", "enable_bitmapscan", "enable_seqscan")
-ALONG_THE_INDEX = "; ".join(f"SET LOCAL {way} = off" for way in _OTHER_WAYS)
-"""For the transaction it is said in: read in the order of an index and not by gathering and sorting."""
 
 _FOLLOW = f"""
 SELECT {EVENT_COLUMNS} FROM event_store e
@@ -114,12 +110,12 @@ async def next_stretch(connection: Connection, after: Position, end: Position, w
 @contextlib.asynccontextmanager
 async def along_the_index(connection: Connection) -> AsyncGenerator[None]:
     """Let a connection read in the order of an index, and not by gathering and sorting, while the context lasts."""
-    await connection.execute("; ".join(f"SET {way} = off" for way in _OTHER_WAYS))
+    await connection.execute("; ".join(f"SET {way} = off" for way in OTHER_WAYS))
     try:
         yield
     finally:
         if not connection.is_closed():
-            await connection.execute("; ".join(f"RESET {way}" for way in _OTHER_WAYS))
+            await connection.execute("; ".join(f"RESET {way}" for way in OTHER_WAYS))
 
 
 async def end_position(connection: Connection) -> Position:

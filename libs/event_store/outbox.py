@@ -30,9 +30,8 @@ from datetime import datetime
 
 import msgspec
 
-from event_store.database import Connection, Pool
+from event_store.database import ALONG_THE_INDEX, Connection, Pool
 from event_store.dead_letters import DeadLetter, get_dead_letters
-from event_store.follow import ALONG_THE_INDEX
 from event_store.read import EVENT_COLUMNS, StoredEvent, stored_event
 
 SHARES = 8

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from event_store.database import Connection, in_utc
+from event_store.database import ALONG_THE_INDEX, Connection, in_utc
 from microgrid.events import Event
 
 
@@ -75,12 +75,13 @@ _HISTORY = (
 
 _OF_MICROGRID = f"""
 SELECT {EVENT_COLUMNS} FROM event_store e
-WHERE e.microgrid_id = $1::uuid
-  AND ($2::text[] IS NULL OR e.event_type = ANY ($2))
-  AND ($3::timestamptz IS NULL OR e.observed_at >= $3) AND ($4::timestamptz IS NULL OR e.observed_at < $4)
-  AND (e.transaction_id, e.global_position) < (coalesce($5::text, '18446744073709551615')::xid8, coalesce($6::bigint, 0))
-  AND (e.transaction_id, e.global_position) > (coalesce($7::text, '0')::xid8, coalesce($8::bigint, 0))
-ORDER BY e.transaction_id DESC, e.global_position DESC LIMIT $9
+WHERE (e.microgrid_id, e.transaction_id, e.global_position)
+      < ($1::uuid, coalesce($2::text, '18446744073709551615')::xid8, coalesce($3::bigint, 0))
+  AND (e.microgrid_id, e.transaction_id, e.global_position)
+      > ($1::uuid, coalesce($4::text, '0')::xid8, coalesce($5::bigint, 0))
+  AND ($6::text[] IS NULL OR e.event_type = ANY ($6))
+  AND ($7::timestamptz IS NULL OR e.observed_at >= $7) AND ($8::timestamptz IS NULL OR e.observed_at < $8)
+ORDER BY e.microgrid_id DESC, e.transaction_id DESC, e.global_position DESC LIMIT $9
 """  # noqa: S608 - constants of ours
 
 
@@ -180,18 +181,24 @@ async def events_of_microgrid(
     after: Position | None = None,
 ) -> list[StoredEvent]:
     """A microgrid's events, last recorded first, between two positions (both exclusive)."""
-    rows = await connection.fetch(
-        _OF_MICROGRID,
+    wanted = (
         microgrid_id,
-        list(event_types) if event_types is not None else None,
-        since,
-        until,
         str(before.transaction_id) if before else None,
         before.global_position if before else None,
         str(after.transaction_id) if after else None,
         after.global_position if after else None,
+        list(event_types) if event_types is not None else None,
+        since,
+        until,
         limit,
     )
+    if since is not None or until is not None:
+        # Events of a time long ago may be cheaper to find by their time.
+        rows = await connection.fetch(_OF_MICROGRID, *wanted)
+    else:
+        async with connection.transaction():
+            await connection.execute(ALONG_THE_INDEX)
+            rows = await connection.fetch(_OF_MICROGRID, *wanted)
     return [stored_event(row) for row in rows]
 
 

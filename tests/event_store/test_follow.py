@@ -10,7 +10,7 @@ from tests.event_store.stores import MICROGRID_ID, uuid
 from event_store.database import Connection, Pool
 from event_store.follow import START, Wanted, along_the_index, end_position, follow, next_stretch
 from event_store.outbox import SHARES, OutboxPosition, next_entries
-from event_store.read import Position
+from event_store.read import Position, events_of_microgrid
 
 PAGE = 50
 BACKLOG = 20_000
@@ -70,6 +70,14 @@ async def page_of_one_that_has_nothing(connection: Connection) -> object:
     return await follow(connection, START, limit=PAGE, microgrid_id=RARE)
 
 
+async def last_of_one(connection: Connection) -> object:
+    return await events_of_microgrid(connection, MICROGRID_ID, limit=PAGE)
+
+
+async def last_of_one_that_has_nothing(connection: Connection) -> object:
+    return await events_of_microgrid(connection, RARE, limit=PAGE, before=Position(2**40, 0))
+
+
 async def stretch(connection: Connection) -> object:
     wanted = Wanted([MICROGRID_ID, RARE], [SELDOM], ["SOC"])
     return await next_stretch(connection, START, await end_position(connection), wanted, look_at=PAGE)
@@ -77,6 +85,9 @@ async def stretch(connection: Connection) -> object:
 
 async def page_of_the_outbox(connection: Connection) -> object:
     return await next_entries(connection, dict.fromkeys(range(SHARES), OutboxPosition(0, 0)), PAGE)
+
+
+READS = (page_of_all, page_of_one, page_of_one_that_has_nothing, last_of_one, last_of_one_that_has_nothing, page_of_the_outbox)
 
 
 @pytest.mark.parametrize("learnt", ["just now", "long ago", "never"])
@@ -89,7 +100,7 @@ async def test_a_page_reads_no_more_than_it_gives_whatever_waits_and_whatever_th
             async with along_the_index(connection):
                 await stretch(connection)  # what is learnt once for each statement is not the page's
                 reads[f"stretch, {plan}"] = await buffers(connection, stretch)
-            for read in (page_of_all, page_of_one, page_of_one_that_has_nothing, page_of_the_outbox):
+            for read in READS:
                 await read(connection)
                 reads[f"{read.__name__}, {plan}"] = await buffers(connection, read)
     assert {name: count for name, count in reads.items() if not 0 < count <= _MOST_BUFFERS} == {}

@@ -274,7 +274,7 @@ async def test_a_page_of_a_microgrids_events_costs_the_same_at_every_depth(full:
     async with full.acquire() as connection:
         first = (await follow(connection, START, limit=1))[0].position
     for before in ((None, None), (str(first.transaction_id), first.global_position + 1000)):
-        arguments = (MICROGRID_ID, None, None, None, *before, None, None, 20)
+        arguments = (MICROGRID_ID, *before, None, None, None, None, None, 20)
         plan = await explained(full, read._OF_MICROGRID, *arguments, generic=True)  # pyright: ignore[reportPrivateUsage]
         assert plan["Actual Rows"] == 20
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 60
