@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
-import { stack } from "./chromium.mjs";
+import { eventually, stack } from "./chromium.mjs";
 
 /** Ask the API; the parsed answer, of a status below 400. */
 export async function api(method, address, body, headers = {}) {
@@ -60,7 +60,9 @@ export class Depot {
     const site = { ...siteOf(depotId, options), ...options.site };
     await api("PUT", `/api/depot/${depotId}/site`, site);
     const { microgrid_id } = await api("GET", `/api/depot/${depotId}/microgrid`);
-    return new Depot(depotId, microgrid_id);
+    const depot = new Depot(depotId, microgrid_id);
+    await depot.untilKnown();
+    return depot;
   }
 
   thing(name) {
@@ -83,9 +85,35 @@ export class Depot {
     return packetId;
   }
 
+  /** The worker knows the depot. It learns changes in their order: packets of a device that came later tell. */
+  async untilKnown() {
+    const probe = await (probes ??= probeDepot());
+    const device = randomUUID();
+    await api("POST", "/api/device", { device_id: probe.thing(device), gateway_id: probe.thing("gw"), profile: "bess-meter" });
+    await eventually(
+      async () => {
+        probe.publish(device, { IMPORT_ENERGY: 50 });
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return (await api("GET", `/api/device/${probe.thing(device)}/measurement`)).items.length > 0;
+      },
+      true,
+      `the worker knows ${this.id}`,
+    );
+  }
+
   card() {
     return api("GET", `/api/depot/${this.id}/microgrid/card`);
   }
+}
+
+let probes;
+/** A depot in which devices appear whose packets say what the worker knows by now. */
+async function probeDepot() {
+  const probe = new Depot("zz-probe", null);
+  const depot = { depot_id: probe.id, name: "What the worker knows", timezone: "UTC" };
+  const circuits = [{ circuit_id: probe.thing("gc"), name: "Grid connection", rating_kw: 100 }];
+  await api("PUT", `/api/depot/${probe.id}/site`, { depot, circuits, gateways: [{ gateway_id: probe.thing("gw"), name: "Gateway" }] });
+  return probe;
 }
 
 /** Load a depot as an older system would have left it: with circuits and without a microgrid. */

@@ -1,7 +1,6 @@
 /** What the journeys share: a person who is signed in, an edit behind the product's back, and a depot that the worker already knows. */
 import { execFileSync } from "node:child_process";
-import { eventually, stack } from "./chromium.mjs";
-import { api } from "./depot.mjs";
+import { stack } from "./chromium.mjs";
 
 /** For `open`: the page finds the test's token in its window, as after a sign-in. */
 export async function asAdmin(page) {
@@ -47,20 +46,6 @@ asyncio.run(edit())
 /** Edit the tables, as somebody with a database client would. */
 export function editTables(statements) {
   execFileSync(stack.python, ["-c", EDIT, stack.data_dir, statements]);
-}
-
-/** The worker knows a depot: what its device measures arrives. Asked by packets until one is answered for. */
-export async function untilKnown(depot, device, measurand = "SOC") {
-  const latest = async () => (await api("GET", `/api/device/${depot.thing(device)}/measurement`)).items.length > 0;
-  await eventually(
-    async () => {
-      depot.publish(device, { [measurand]: 50 });
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      return latest();
-    },
-    true,
-    `the worker knows ${depot.id}`,
-  );
 }
 
 /** A site with three controllers of no particular kind, a meter, and what else is given. */

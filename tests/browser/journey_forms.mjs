@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { assertAccessible, eventually, useChromium } from "./chromium.mjs";
 import { api, Depot, importWithoutMicrogrid } from "./depot.mjs";
-import { asAdmin, controllersSite, editTables, signInAgain, untilKnown } from "./journey.mjs";
+import { asAdmin, controllersSite, editTables, signInAgain } from "./journey.mjs";
 
 const open = useChromium();
 const OWNED = [["ctrl-1", { PEAK_SHAVING: "PEAK_SHAVING", DER: "DER" }]];
@@ -26,7 +26,6 @@ const contender = (depot, device) =>
   });
 
 async function withLetter(depot) {
-  await untilKnown(depot, "meter");
   depot.publish("meter", { SOC: 130.5 });
   await eventually(async () => (await api("GET", `/api/dead-letter?depot_id=${depot.id}&status=PENDING`)).items.length, 1);
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { eventually, useChromium } from "./chromium.mjs";
 import { api, Depot } from "./depot.mjs";
-import { controllersSite, editTables, signIn, untilKnown } from "./journey.mjs";
+import { controllersSite, editTables, signIn } from "./journey.mjs";
 
 const open = useChromium();
 const ID = "journey-repair";
@@ -27,7 +27,7 @@ async function misconfigured() {
     UPDATE circuit SET position = 1 - position WHERE circuit_id IN ('${ID}-gc-1', '${ID}-gc-2');
     UPDATE circuit SET parent_circuit_id = NULL, position = 5 WHERE circuit_id = '${ID}-k-1';
   `);
-  await untilKnown(depot, "meter");
+  await depot.untilKnown();
   depot.publish("ctrl-1", { PEAK_SHAVING: false });
   for (const value of [false, true]) depot.publish("ctrl-3", { DER: value });
   depot.publish("ctrl-2", { PS_RUNS: true });

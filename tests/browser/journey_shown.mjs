@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { eventually, useChromium } from "./chromium.mjs";
 import { api, Depot, importWithoutMicrogrid, publishRaw } from "./depot.mjs";
-import { asAdmin, controllersSite, untilKnown } from "./journey.mjs";
+import { asAdmin, controllersSite } from "./journey.mjs";
 
 const open = useChromium();
 const CAPABILITIES = ["PEAK_SHAVING", "DER"];
@@ -171,7 +171,8 @@ test("devices are shown as they are configured, and what each measured as old as
   const id = "journey-devices";
   const depot = await Depot.set(id, { site: controllersSite(id, [["ctrl-1", BOTH]]) });
   await api("PATCH", `/api/device/${depot.thing("ctrl-3")}`, { enabled: false });
-  await untilKnown(depot, "meter", "IMPORT_ENERGY");
+  await depot.untilKnown();
+  depot.publish("meter", { IMPORT_ENERGY: 50 });
   const late = { packet_id: "late", gateway_id: depot.thing("gw"), device_id: depot.thing("meter"), sent_at: new Date(Date.now() - HOUR_MS) };
   publishRaw(`iot/v1/${late.gateway_id}/${late.device_id}/packet`, JSON.stringify({ schema_version: "1.0", ...late, measurands: [{ key: "SOC", value: 41.5 }] }));
   const measurements = async () => (await api("GET", `/api/device/${depot.thing("meter")}/measurement`)).items;

@@ -4,7 +4,7 @@ import { eventually, useChromium } from "./chromium.mjs";
 import { Depot } from "./depot.mjs";
 
 const open = useChromium();
-const MOST_PRESSES = 150;
+const MOST_PRESSES = 600;
 const BELOW = { Load: "", Microgrid: "/microgrid", Controllers: "/controllers", Devices: "/devices", Attention: "/attention", "Dead letters": "/dead-letters", Events: "/events" };
 
 let made;

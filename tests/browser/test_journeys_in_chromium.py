@@ -23,4 +23,5 @@ def journeys_stack(_run_folder: Path) -> Iterator[Stack]:
 
 @pytest.mark.parametrize("module", sorted(path.name for path in Path(__file__).parent.glob("journey_*.mjs")))
 def test_a_journey_through_the_pages_comes_to_its_end(journeys_stack: Stack, module: str) -> None:
-    assert faults_in_chromium(module, journeys_stack, admin_token(journeys_stack)) == ""
+    faults = faults_in_chromium(module, journeys_stack, admin_token(journeys_stack))
+    assert not faults, faults

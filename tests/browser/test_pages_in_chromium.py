@@ -148,12 +148,15 @@ _PAGES = sorted(
 
 @pytest.mark.parametrize("module", _PAGES)
 def test_a_page_does_its_job_in_chromium(open_stack: Stack, module: str) -> None:
-    assert faults_in_chromium(module, open_stack) == ""
+    faults = faults_in_chromium(module, open_stack)
+    assert not faults, faults
 
 
 def test_people_sign_in_and_may_what_their_role_allows(guarded_stack: Stack) -> None:
-    assert faults_in_chromium(_SIGN_IN, guarded_stack, admin_token(guarded_stack)) == ""
+    faults = faults_in_chromium(_SIGN_IN, guarded_stack, admin_token(guarded_stack))
+    assert not faults, faults
 
 
 def test_every_state_of_every_page_is_designed(guarded_stack: Stack) -> None:
-    assert faults_in_chromium(_STATES, guarded_stack, admin_token(guarded_stack), _STATES_S) == ""
+    faults = faults_in_chromium(_STATES, guarded_stack, admin_token(guarded_stack), _STATES_S)
+    assert not faults, faults

@@ -18,7 +18,8 @@ export function Dialog({
   typed?: boolean;
 }) {
   useFocusBack();
-  // The page's policy allows no style element, and the lock of the page's scrolling would write one.
+  // The page's policy allows no style element, and the lock of the page's scrolling would write one. The label names the dialog in
+  // the moment before its title is known as such.
   return (
     <Modal.Root
       opened
@@ -29,7 +30,7 @@ export function Dialog({
       transitionProps={{ duration: 0 }}
     >
       <Modal.Overlay />
-      <Modal.Content>
+      <Modal.Content aria-label={title}>
         <div className="dialog-head">
           <Modal.Title>{title}</Modal.Title>
           <Modal.CloseButton aria-label={words.close} />
