@@ -44,8 +44,8 @@ _CONFORMANCE = [
 ]
 # A request that a schema calls valid may be refused with these: they are about its form, and the schema tells that.
 _OF_FORM = {"UNKNOWN_FIELD", "MISSING_FIELD", "INVALID_VALUE", "INVALID_TIMESTAMP", "MALFORMED_JSON"}
-# What takes a table of all time zones to tell, or another field.
-_NOT_IN_A_SCHEMA = ("/timezone", "/capability", "/query/to", "/query/before", "/query/step", "/value")
+# What takes a table of all time zones to tell, when the world began, or another field.
+_NOT_IN_A_SCHEMA = ("/timezone", "/capability", "/query/from", "/query/to", "/query/before", "/query/step", "/value")
 _OF_METHODS = [allow_header_conformance, unsupported_method]
 _STREAM = "/api/microgrid/{microgrid_id}/stream"
 
