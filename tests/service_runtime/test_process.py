@@ -13,7 +13,8 @@ _SERVICE = """
 import asyncio, sys, time
 from service_runtime import process
 
-process.LATEST_STOP_S = 0.2
+if sys.argv[1] != "stops":
+    process.LATEST_STOP_S = 0.2
 
 async def serve(settings, stop):
     if sys.argv[1] == "fails":
