@@ -17,7 +17,7 @@ from event_store.store import PostgresEventStore
 
 async def waiting_for_a_lock(owner: Connection, query: str) -> None:
     """Return once a backend waits for a lock in a query that contains this text; only the owner sees others' queries."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await owner.fetchval(
             "SELECT count(*), pg_sleep(0.01) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0", query
         ):

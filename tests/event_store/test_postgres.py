@@ -155,7 +155,7 @@ async def test_appending_wakes_who_listens_once_the_events_are_there(pool: Pool,
         await append_events(connection, [event(1)])
         await listener.fetchval("SELECT 1")
         assert not woken.is_set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await woken.wait()
     assert len(await follow(listener, START, limit=10)) == 1
     await listener.close()

@@ -27,7 +27,7 @@ from event_store.replay_jobs import (
 pytestmark = pytest.mark.services
 
 _NOW = datetime(2026, 11, 21, 7, tzinfo=UTC)
-_TTL_S = 15.0
+_TTL_S = 600.0
 _RAN_OUT_S = -1.0
 
 

@@ -33,7 +33,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 def _text(name: str) -> str:
-    return (_EXAMPLES / name).read_text()
+    return (_EXAMPLES / name).read_text(encoding="utf-8")
 
 
 def _id() -> str:
@@ -282,5 +282,5 @@ async def test_depots_that_claim_one_id_at_once_get_it_once(pool: Pool) -> None:
 async def test_an_import_does_not_wait_for_one_of_another_depot(pool: Pool) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('other', 7340117))")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await _import(pool, _document())

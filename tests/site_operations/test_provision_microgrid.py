@@ -158,7 +158,7 @@ async def test_other_depots_do_not_wait_for_one_that_is_being_changed(pool: Pool
         await lock_depot(holder, "d")
         waiting = asyncio.create_task(_provision(pool, "d"))
         await until_somebody_waits(holder)
-        await asyncio.wait_for(_made(pool, "e"), 10)
+        await asyncio.wait_for(_made(pool, "e"), 60)
         assert not waiting.done()
     assert isinstance(await waiting, Provisioned)
 

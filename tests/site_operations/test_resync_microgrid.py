@@ -349,9 +349,9 @@ async def test_other_depots_do_not_wait_for_one_that_is_being_changed(pool: Pool
         await lock_depot(holder, "d")
         waiting = [asyncio.create_task(_resync(pool)), asyncio.create_task(_change(pool, _RENAME))]
         await until_somebody_waits(holder, 2)
-        await asyncio.wait_for(_resync(pool, depot_id="e"), 10)
-        await asyncio.wait_for(_change(pool, "UPDATE circuit SET name = 'E' WHERE circuit_id = 'gc-e'", "e"), 10)
+        await asyncio.wait_for(_resync(pool, depot_id="e"), 60)
+        await asyncio.wait_for(_change(pool, "UPDATE circuit SET name = 'E' WHERE circuit_id = 'gc-e'", "e"), 60)
         # Nor does a trial wait, since it writes nothing.
-        await asyncio.wait_for(_resync(pool, dry_run=True), 10)
+        await asyncio.wait_for(_resync(pool, dry_run=True), 60)
         assert not any(task.done() for task in waiting)
     await asyncio.gather(*waiting)
