@@ -107,7 +107,7 @@ def guarded(pool: Pool, clock: Clock) -> ReadApi:
 @pytest.fixture
 async def caller(guarded: ReadApi) -> AsyncIterator[Caller]:
     transport = httpx2.ASGITransport(app=guarded.app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://depotgrid", timeout=10) as http:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://depotgrid", timeout=60) as http:
         yield Caller(http)
 
 
@@ -243,9 +243,9 @@ async def test_a_devices_report_shows_no_letter_that_the_list_would_not(caller: 
 @pytest.mark.usefixtures("two_depots")
 async def test_a_stream_ends_with_the_token_that_opened_it(guarded: ReadApi) -> None:
     soon = bearer(exp=int(T0.timestamp()) + 1, depots=["d-1"])
-    async with health.serve(guarded.app, "127.0.0.1", 0) as port, httpx2.AsyncClient(timeout=10) as http:
+    async with health.serve(guarded.app, "127.0.0.1", 0) as port, httpx2.AsyncClient(timeout=60) as http:
         address = f"http://127.0.0.1:{port}/api/microgrid/{MICROGRID}/stream"
-        async with asyncio.timeout(10), http.stream("GET", address, headers=soon) as response:
+        async with asyncio.timeout(60), http.stream("GET", address, headers=soon) as response:
             assert response.status_code == 200
             lines = [line async for line in response.aiter_lines()]
         assert lines[0] == "event: card"

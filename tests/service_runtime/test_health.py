@@ -59,7 +59,7 @@ async def test_readiness_gives_its_reasons(
 async def test_metrics_are_served_while_the_context_lasts_and_the_port_is_free_after_it() -> None:
     registry = CollectorRegistry()
     Counter("depotgrid_packets", "Packets", registry=registry).inc(3)
-    async with serve(health_app(registry, _ready), "127.0.0.1", 0) as port, httpx2.AsyncClient() as client:
+    async with serve(health_app(registry, _ready), "127.0.0.1", 0) as port, httpx2.AsyncClient(timeout=60) as client:
         answer = await client.get(f"http://127.0.0.1:{port}/metrics")
         assert "depotgrid_packets_total 3.0" in answer.text
         assert answer.headers["content-type"].startswith("text/plain")
@@ -92,7 +92,7 @@ async def test_an_open_answer_is_finished_before_the_server_ends() -> None:
         await may_answer.wait()
         return PlainTextResponse("done")
 
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         async with serve(Starlette(routes=[Route("/", slow)]), "127.0.0.1", 0) as port:
             answer = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
             await asked.wait()
@@ -110,6 +110,6 @@ async def test_a_failure_inside_the_context_comes_out_and_ends_the_server() -> N
 
     with pytest.raises(ValueError, match="inside"):
         await fail_inside()
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         with pytest.raises(httpx2.ConnectError):
             await client.get(f"http://127.0.0.1:{ports[0]}/livez")
