@@ -20,6 +20,7 @@ test("causes are counted, and a letter shows what came, byte for byte", async (t
   await eventually(() => page.locator('[data-cause="MALFORMED_JSON"] [data-count]').textContent(), "1");
   await assertAccessible(page);
   await page.getByRole("link", { name: "MALFORMED_JSON" }).click();
+  await page.getByRole("heading", { name: "MALFORMED_JSON" }).waitFor();
   await page.locator("tbody").getByRole("link").first().click();
   await eventually(() => page.locator("[data-body]").textContent(), '{"broken": <b>not html</b>');
   await page.getByRole("heading", { name: "History" }).waitFor();
@@ -35,6 +36,7 @@ test("a dry run tells and changes nothing; a replay after the cause is mended br
   // What device it is of nobody knows yet, and so no depot: such letters stand under all of them.
   const page = await open(t, "/dead-letters");
   await page.getByRole("link", { name: "UNKNOWN_DEVICE" }).click();
+  await page.waitForURL(/reason=UNKNOWN_DEVICE/);
   await page.goto(`${page.url()}&device=${late}`);
   await page.getByRole("button", { name: "Dry run" }).click();
   await page.locator('[data-job="DONE"]').getByText("DEAD_LETTERED: 2").waitFor();
