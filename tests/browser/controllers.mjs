@@ -42,6 +42,7 @@ test("a second owner is a conflict; it is made disabled, and takes over", async 
   assert.equal((await bindingOf(depot, "ctrl-2")).enabled, false);
 
   await panel(page, depot, "ctrl-2").getByRole("button", { name: "Take over" }).click();
+  await page.getByRole("dialog").getByText(`${depot.thing("ctrl-1")} owns`).waitFor();
   await assertAccessible(page);
   await send(page, "Take over");
   await panel(page, depot, "ctrl-2").getByText("Enabled").waitFor();
