@@ -84,7 +84,7 @@ for (const [status, code, words] of [
 test("a service that does not answer is waited for", async (t) => {
   const prepare = (page) => page.route(/\/api\/depot\?/, (route) => route.abort());
   const page = await open(t, "/", { prepare });
-  await page.waitForTimeout(300);
+  await page.getByText("Depotgrid does not answer").waitFor();
   await page.unroute(/\/api\/depot\?/);
   await page.getByLabel("Search by name or id").waitFor();
 });
