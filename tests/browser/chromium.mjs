@@ -66,9 +66,20 @@ export function useChromium() {
 // Every rule but those of level AAA and those that axe itself still tries out.
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
+/** What was begun is drawn: half way from one look to another no text has the contrast that it has in either. */
+export function drawn(page) {
+  return page.evaluate(async () => {
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const fading = document.getAnimations().filter((one) => one instanceof CSSTransition);
+    await Promise.allSettled(fading.map((one) => one.finished));
+  });
+}
+
 /** What axe has to say against the page as it stands; nothing of WCAG 2.2 AA may be broken. */
 export async function faultsOfAxe(page) {
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axeSource);
+  // A button whose command was answered just now fades in again.
+  await drawn(page);
   return page.evaluate(async (tags) => {
     const { violations } = await window.axe.run(document, { runOnly: { type: "tag", values: tags }, resultTypes: ["violations"] });
     return violations.map((one) => `${one.id}: ${one.help}\n  ${one.nodes.map((node) => `${node.html.slice(0, 200)} ${node.failureSummary}`).join("\n  ")}`);
@@ -83,6 +94,17 @@ export async function assertAccessible(page) {
 /** The page is no wider than its window. */
 export async function assertFits(page) {
   assert.equal(await page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - window.innerWidth)), 0, `${page.url()} is too wide`);
+}
+
+/** Watch for what may be on the page for a short while only; waits, when it is called, until it was there since then. */
+export async function watchFor(page, selector) {
+  await page.evaluate((selector) => {
+    window.seen ??= {};
+    const look = () => (window.seen[selector] ||= document.querySelector(selector) !== null);
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+    look();
+  }, selector);
+  return () => eventually(() => page.evaluate((selector) => window.seen[selector], selector), true, `${selector} was there`);
 }
 
 /** Wait until something is as expected, however busy the machine is; the last difference is told when the time is up. */
