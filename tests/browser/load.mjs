@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { assertAccessible, assertFits, eventually, useChromium } from "./chromium.mjs";
+import { assertAccessible, assertFits, eventually, useChromium, watchFor } from "./chromium.mjs";
 import { Depot, killService } from "./depot.mjs";
 
 const open = useChromium();
@@ -103,15 +103,19 @@ test("a status turns stale by itself, not before its time, and keeps its last va
   assert.ok(at >= Date.parse(told.stale_at) - 50, `stale at ${new Date(at).toISOString()}, before ${told.stale_at}`);
   assert.equal(await statusOf(page, "PEAK_SHAVING"), "ON");
   assert.match(await capability(page, "PEAK_SHAVING").textContent(), /Stale.*\d s old/);
-  depot.publish("ctrl-1", { PEAK_SHAVING: true });
-  await eventually(turned, "FRESH");
+  // What is told anew is fresh for 4 s: on a busy machine one packet alone may be shown too late for that.
+  await eventually(async () => {
+    depot.publish("ctrl-1", { PEAK_SHAVING: true });
+    return turned();
+  }, "FRESH");
 });
 
 test("a lost connection is said, ages go on, and what was missed is there when it is back", async (t) => {
   const depot = await Depot.set("web-lost");
-  depot.publish("ctrl-1", { PEAK_SHAVING: true });
   const page = await open(t, `/depot/${depot.id}`);
   await isLive(page);
+  // What comes after the first card comes with an id to go on from.
+  depot.publish("ctrl-1", { PEAK_SHAVING: true });
   await eventually(() => statusOf(page, "PEAK_SHAVING"), "ON");
   const resumed = [];
   page.on("request", (request) => {
@@ -123,8 +127,9 @@ test("a lost connection is said, ages go on, and what was missed is there when i
   const first = await age();
   await eventually(async () => (await age()) !== first, true);
   depot.publish("ctrl-1", { PEAK_SHAVING: false });
+  const back = await watchFor(page, '[data-banner="back"]');
   await page.context().setOffline(false);
-  await page.locator('[data-banner="back"]').waitFor();
+  await back();
   await eventually(() => statusOf(page, "PEAK_SHAVING"), "OFF");
   await isLive(page);
   assert.match(resumed.at(-1), /^\d+-\d+$/, "it went on after the last event that it knew");
@@ -136,8 +141,9 @@ test("the page survives the death of the read API", async (t) => {
   const page = await open(t, `/depot/${depot.id}`);
   await isLive(page);
   await eventually(() => statusOf(page, "DER"), "OFF");
+  const lost = await watchFor(page, '[data-connection="lost"]');
   killService("read_api");
-  await eventually(() => connectionOf(page), "lost");
+  await lost();
   depot.publish("ctrl-1", { DER: true });
   await isLive(page);
   await eventually(() => statusOf(page, "DER"), "ON");
