@@ -100,9 +100,11 @@ test("what opens does so by Enter and by Space, and a dialog gives the focus bac
     await page.keyboard.press(key);
     const dialog = page.getByRole("dialog");
     await dialog.getByText("Nothing differs").waitFor();
+    const within = () => dialog.evaluate((one) => one.contains(document.activeElement));
+    await eventually(within, true, "the focus goes into the dialog");
     for (let press = 0; press < 6; press++) {
       await page.keyboard.press("Tab");
-      assert.equal(await dialog.evaluate((one) => one.contains(document.activeElement)), true, "the focus stays in the dialog");
+      assert.equal(await within(), true, "the focus stays in the dialog");
     }
     await page.keyboard.press("Escape");
     await dialog.waitFor({ state: "detached" });
