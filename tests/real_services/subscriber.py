@@ -51,7 +51,7 @@ class MqttSubscriber:
         lasting.SessionExpiryInterval = 600
         self._client.connect("127.0.0.1", self._port, keepalive=10, clean_start=False, properties=lasting)
         self._client.loop_start()
-        assert self._subscribed.wait(10), "no answer to SUBSCRIBE"
+        assert self._subscribed.wait(30), "no answer to SUBSCRIBE"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +82,7 @@ class KafkaSubscriber:
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self.messages: list[Received] = []
         self._consumer = _Consumer(
-            bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="latest", request_timeout_ms=5_000
+            bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="latest", request_timeout_ms=15_000
         )
         self._topic = topic
 

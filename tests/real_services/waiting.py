@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 _POLL_S = 0.03
 
 
-async def until(condition: Callable[[], Awaitable[object] | object], what: str, *, timeout_s: float = 15.0) -> float:
+async def until(condition: Callable[[], Awaitable[object] | object], what: str, *, timeout_s: float = 30.0) -> float:
     """Return the seconds until `condition` gave something true; AssertionError that says `what` after `timeout_s`."""
     started = time.monotonic()
     while True:

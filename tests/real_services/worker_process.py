@@ -21,6 +21,9 @@ from tests.real_services.waiting import until
 import operator_cli.embedded_launcher
 
 _LAUNCHER = Path(operator_cli.embedded_launcher.__file__)
+_STOPPED_S = 30.0
+"""Bounds the wait alone: who has not stopped 5 s after a signal leaves by itself, with a status other than 0."""
+_PROBE_S = 30.0
 _numbers = itertools.count(1)
 
 
@@ -93,8 +96,8 @@ class WorkerProcess:
         """Send it a signal."""
         self.child.send_signal(number)
 
-    async def exit_status(self, timeout_s: float = 10.0) -> int:
-        """Wait for its end; gives back its exit status."""
+    async def exit_status(self, timeout_s: float = _STOPPED_S) -> int:
+        """Wait for its end; gives back its exit status, which is 0 only where it has stopped in order and in time."""
         await until(lambda: not self.running, "the worker ends", timeout_s=timeout_s)
         return self.child.returncode
 
@@ -112,7 +115,7 @@ class WorkerProcess:
                     found.append(entry)  # pyright: ignore[reportUnknownArgumentType] - JSON of our own logs
         return found
 
-    async def says(self, event: str, *, timeout_s: float = 20.0) -> float:
+    async def says(self, event: str, *, timeout_s: float = 60.0) -> float:
         """Wait until its log has a line with this message; gives back the seconds that it took."""
 
         def said() -> bool:
@@ -122,7 +125,7 @@ class WorkerProcess:
 
         return await until(said, f"the worker says {event!r}", timeout_s=timeout_s)
 
-    async def consuming_mqtt(self, *, timeout_s: float = 20.0) -> None:
+    async def consuming_mqtt(self, *, timeout_s: float = 60.0) -> None:
         """Wait until it has subscribed at the broker."""
         await self.says("connected to MQTT", timeout_s=timeout_s)
 
@@ -144,7 +147,7 @@ class WorkerProcess:
 
 def _get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=_PROBE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as fault:
         with fault:
