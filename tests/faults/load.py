@@ -36,7 +36,11 @@ _FIRST = 3 * RATE
 """Packets before the fault, at most."""
 _BEHIND = 2 * RATE
 """Packets after the workers are back, in the full form."""
-_FINISH_S = sized(60, 900)
+_SLOW_FROM = 0.7
+"""Share of the packets after which publishers go slowly until the fault is over, in the short form: the rest is load for as long as
+a slow machine takes over a fault. The full form has packets enough, and its rates are judged."""
+_FINISH_S = sized(180, 900)
+_ARRIVAL_S = sized(180, 60)
 _WATCHED_S = 30.0
 """Seconds after a fault for which a worker is given load to come back under."""
 _LOGS_SHOWN, _LOG_END = 3, 4_000
@@ -110,7 +114,7 @@ class Stack:
         async def more() -> bool:
             return await last() > before
 
-        await until(more, "a worker stores", timeout_s=30)
+        await until(more, "a worker stores", timeout_s=60)
 
     def end_workers(self) -> None:
         """Kill what still runs, and print the end of what each said: pytest shows it for a test that failed."""
@@ -132,6 +136,7 @@ class _Publisher(Protocol):
     def confirmed(self) -> list[NumberedPacket]: ...
     @property
     def sent(self) -> Sequence[NumberedPacket]: ...
+    def hurry(self) -> None: ...
     def begin_no_more(self) -> None: ...
 
 
@@ -139,7 +144,7 @@ async def mqtt_load(
     stack: Stack, name: str, port: int, packets: Sequence[NumberedPacket], fault: Fault, *, rate: float | None = RATE
 ) -> FaultReport:
     """Publish over MQTT, let the fault happen in the middle, wait until everything confirmed is stored, compare."""
-    publisher = MqttPublisher(port, packets, rate=rate).start()
+    publisher = MqttPublisher(port, packets, rate=rate, slow_from=_slow_from(packets)).start()
     try:
         (report,) = await _through([stack], name, publisher, lambda: publisher.finished(_FINISH_S), fault, len(packets), rate)
     finally:
@@ -165,7 +170,7 @@ async def kafka_load_of_groups(
     rate: float | None = RATE,
 ) -> list[FaultReport]:
     """The same for several groups of workers, each of which reads all and has a database of its own."""
-    publisher = KafkaPublisher(bootstrap_servers, packets, rate=rate)
+    publisher = KafkaPublisher(bootstrap_servers, packets, rate=rate, slow_from=_slow_from(packets))
     publishing = asyncio.create_task(publisher.run())
 
     async def finished() -> None:
@@ -177,6 +182,10 @@ async def kafka_load_of_groups(
     finally:
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
+
+
+def _slow_from(packets: Sequence[NumberedPacket]) -> int | None:
+    return None if FULL else int(_SLOW_FROM * len(packets))
 
 
 async def _load_is_back(publisher: _Publisher, planned: int) -> float:
@@ -202,6 +211,7 @@ async def _through(
         # A worker that was just catching up was faster than what comes in, which is all that it can come back to.
         usual = [min(one.rate_before(began), rate or math.inf) for one in progress]
         ended = await fault()
+        publisher.hurry()
         ended = max(ended, await _load_is_back(publisher, planned))
 
         def back() -> list[float | None]:
@@ -216,7 +226,7 @@ async def _through(
             publisher.begin_no_more()
         await finished()
         for stack in stacks:
-            await all_arrived(stack.database_url, publisher.confirmed)
+            await all_arrived(stack.database_url, publisher.confirmed, timeout_s=_ARRIVAL_S)
     return [
         replace(await compare(stack.database_url, name, publisher.sent, publisher.confirmed), recovered_s=recovered_s)
         for stack, recovered_s in zip(stacks, back(), strict=True)

@@ -17,6 +17,7 @@ import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from tests.real_services.packet_plan import NumberedPacket
+from tests.real_services.packet_publisher import SLOWLY
 
 from sensor_packet.topics import KAFKA_PACKET_TOPIC
 
@@ -29,11 +30,18 @@ _AT_ONCE = 200
 class KafkaPublisher:
     """Publishes `packets` in their order, at most `rate` per second (None: as fast as it goes); `run` is the task that does it.
 
-    `largest` is how many bytes a record may have before the producer itself refuses it.
+    `largest` is how many bytes a record may have before the producer itself refuses it. From the packet with index `slow_from` on,
+    one with a rate goes slowly, until `hurry`.
     """
 
     def __init__(
-        self, bootstrap_servers: str, packets: Sequence[NumberedPacket], *, rate: float | None = None, largest: int = 1024 * 1024
+        self,
+        bootstrap_servers: str,
+        packets: Sequence[NumberedPacket],
+        *,
+        rate: float | None = None,
+        largest: int = 1024 * 1024,
+        slow_from: int | None = None,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._packets = packets
@@ -42,6 +50,8 @@ class KafkaPublisher:
         self._confirmed = [False] * len(packets)
         self._begun = 0
         self._enough = False
+        self._slow_from = len(packets) if slow_from is None else slow_from
+        self._hurried = asyncio.Event()
         self.confirmed_count = 0
 
     @property
@@ -53,6 +63,10 @@ class KafkaPublisher:
     def sent(self) -> Sequence[NumberedPacket]:
         """What was sent at least once."""
         return self._packets[: self._begun]
+
+    def hurry(self) -> None:
+        """Go slowly no more."""
+        self._hurried.set()
 
     def begin_no_more(self) -> None:
         """Send nothing new. What was sent already is still sent again until it is confirmed, and `run` waits for that."""
@@ -101,6 +115,9 @@ class KafkaPublisher:
                     break
                 if self._rate is not None:
                     await asyncio.sleep(max(0.0, started + first / self._rate - time.monotonic()))
+                    if pending[first] >= self._slow_from:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._hurried.wait(), _AT_ONCE / (self._rate * SLOWLY))
                 for index in pending[first : first + _AT_ONCE]:
                     if index >= self._wanted:
                         break

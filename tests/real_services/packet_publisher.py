@@ -4,11 +4,15 @@ A packet is confirmed by a PUBACK with reason 0x00. Reason 0x10 means that nobod
 again. After a lost connection everything unconfirmed is sent again in its order, before anything newer, so the order per device is
 the publisher's to keep. While it is not known whether anybody is subscribed, packets go out one at a time: a window of several
 could be confirmed in part, and sending the rest again would put it behind.
+
+A load must last as long as the fault that happens under it, and how long that is, is for the machine to say. So a publisher may be
+told to go slowly from some packet on, until it is told to hurry.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import queue
 import threading
@@ -25,12 +29,17 @@ from sensor_packet.topics import mqtt_packet_topic
 
 _SUCCESS = 0x00
 _NO_SUBSCRIBER = 0x10
-_CONNECT_S = 5.0
+_CONNECT_S = 20.0
 _RETRY_S = 0.1
+SLOWLY = 1 / 20
+"""Of the rate, where a publisher is to go slowly."""
 
 
 class MqttPublisher:
-    """Publishes `packets` in their order from a thread of its own, at most `rate` per second (None: as fast as it goes)."""
+    """Publishes `packets` in their order from a thread of its own, at most `rate` per second (None: as fast as it goes).
+
+    From the packet with index `slow_from` on, one with a rate goes slowly, until `hurry`; then it makes good for the time lost.
+    """
 
     def __init__(
         self,
@@ -40,6 +49,7 @@ class MqttPublisher:
         rate: float | None = None,
         window: int = 1000,
         name: str = "publisher",
+        slow_from: int | None = None,
     ) -> None:
         self._port = port
         self._packets = packets
@@ -49,6 +59,8 @@ class MqttPublisher:
         self._confirmed = [False] * len(packets)
         self._begun = 0
         self._wanted = len(packets)
+        self._slow_from = len(packets) if slow_from is None or rate is None else slow_from
+        self._hurried = threading.Event()
         self._enough = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -71,6 +83,10 @@ class MqttPublisher:
         """Begin to publish."""
         self._thread.start()
         return self
+
+    def hurry(self) -> None:
+        """Go slowly no more."""
+        self._hurried.set()
 
     def begin_no_more(self) -> None:
         """Send nothing new. What was sent already is still sent again until it is confirmed, and `finished` waits for that."""
@@ -102,13 +118,20 @@ class MqttPublisher:
     def publish_on(self, connection: _Connection) -> None:
         """Send what is unconfirmed, in its order; returns when all is confirmed or nobody is subscribed, raises when cut off."""
         self.connections += 1
-        pending = iter([index for index, taken in enumerate(self._confirmed) if not taken])
+        left = [index for index, taken in enumerate(self._confirmed) if not taken]
+        pending, before_slow = iter(left), bisect.bisect_left(left, self._slow_from)
         in_flight: dict[int, int] = {}
         heard = False
         started, sent = time.monotonic(), 0
+        slow_since: float | None = None
         while not self._stopping.is_set():
             window = self._window if heard else 1
             due = len(self._packets) if self._rate is None else int((time.monotonic() - started) * self._rate) + 1
+            if self._rate is not None and sent >= before_slow and not self._hurried.is_set():
+                slow_since = slow_since or time.monotonic()
+                due = before_slow + int((time.monotonic() - slow_since) * self._rate * SLOWLY)
+            elif not self._hurried.is_set():
+                due = min(due, before_slow)
             wanted = self._still_wanted()
             while len(in_flight) < window and sent < due and (index := next(pending, wanted)) < wanted:
                 packet = self._packets[index]
