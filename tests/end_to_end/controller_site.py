@@ -54,7 +54,7 @@ class Site:
         await self.publish(packet(sender, measurands=[{"key": "SOC", "value": 50}], packet_id=marker), sender=sender)
         await self.arrives("event_store WHERE source_event_ref = $1", marker)
 
-    async def arrives(self, table_and_condition: str, *arguments: object, timeout_s: float = 10) -> float:
+    async def arrives(self, table_and_condition: str, *arguments: object, timeout_s: float = 60) -> float:
         """Wait until there is such a row; gives back the seconds."""
 
         async def there() -> bool:
