@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,12 +47,21 @@ class Depot:
         """The broker's address for a user; it asks for no password."""
         return self.broker.url().replace("mqtt://", f"mqtt://{user}:any@")
 
+    async def begin_flood(self, worker: WorkerProcess, rate: float) -> MqttPublisher:
+        """Let a gateway send until it waits; it goes on sending."""
+        flooding = self.publish(self.plan("gw-0", 30_000), rate=rate)
+        await worker.says("gateway is above its limit and waits")
+        return flooding
+
     async def flood(self, worker: WorkerProcess, packets: int = 800) -> Sequence[NumberedPacket]:
         """Let a gateway send until it waits, and so many packets more; gives what the broker confirmed, which is all of it."""
-        flooding = self.publish(self.plan("gw-0", 30_000), rate=3_000)
-        await worker.says("gateway is above its limit and waits")
-        enough = flooding.confirmed_count + packets
+        flooding = await self.begin_flood(worker, 3_000)
+        enough = min(flooding.confirmed_count + packets, 29_000)
         await until(lambda: flooding.confirmed_count > enough, "more of the flood")
+        return await self.end_flood(flooding)
+
+    async def end_flood(self, flooding: MqttPublisher) -> Sequence[NumberedPacket]:
+        """Let the gateway send no more; gives what the broker confirmed, which is all of it."""
         flooding.begin_no_more()
         await flooding.finished()
         return flooding.confirmed
@@ -100,7 +110,8 @@ async def metric(worker: WorkerProcess, name: str) -> float:
 
 async def test_a_calm_gateway_is_stored_while_a_flood_beside_it_waits_and_the_flood_is_stored_in_the_end(depot: Depot) -> None:
     worker = await depot.worker()
-    flood = await depot.flood(worker)
+    # It goes on until all has been looked at, faster than its limit allows: something of it waits, however long that takes.
+    flooding = await depot.begin_flood(worker, 1_000)
     calm = depot.plan("gw-1", 50)
     await depot.publish(calm, "calm").finished()
 
@@ -108,12 +119,17 @@ async def test_a_calm_gateway_is_stored_while_a_flood_beside_it_waits_and_the_fl
         return await depot.stored_of("gw-1") == len(calm)
 
     await until(calm_is_stored, "the calm gateway is stored")
-    assert await depot.stored_of("gw-0") < len(flood)
+    assert await depot.stored_of("gw-0") < flooding.confirmed_count
     assert await metric(worker, "depotgrid_waiting_gateways") == 1
     assert await metric(worker, "depotgrid_waiting_bytes") > 0
     assert await metric(worker, 'depotgrid_in_flight_packets{source="mqtt-waiting"}') <= 1_000
+
+    async def much_was_diverted() -> bool:
+        return await metric(worker, "depotgrid_diverted_packets_total") > 500
+
+    await until(much_was_diverted, "much of it goes round")
+    flood = await depot.end_flood(flooding)
     await depot.all_is_stored([*flood, *calm])
-    assert await metric(worker, "depotgrid_diverted_packets_total") > 500
 
 
 async def test_a_worker_without_the_limit_stores_what_a_worker_with_it_left_waiting(depot: Depot) -> None:
@@ -121,7 +137,7 @@ async def test_a_worker_without_the_limit_stores_what_a_worker_with_it_left_wait
     worker = await depot.worker(gateway_packets_per_s=2)
     flood = await depot.flood(worker)
     worker.child.terminate()
-    assert await worker.exit_status(5) == 0, worker.log()
+    assert await worker.exit_status() == 0, worker.log()
     after = depot.plan("gw-0", 50)
     publishing = depot.publish(after, "after")
     worker = await depot.worker(gateway_packets_per_s=0)
@@ -136,7 +152,8 @@ async def test_a_worker_without_the_limit_stores_what_a_worker_with_it_left_wait
 
 
 async def test_a_standby_that_takes_over_keeps_the_order_of_what_waits(depot: Depot) -> None:
-    holder = await depot.worker()
+    # So slow that everything waits until the other one has it.
+    holder = await depot.worker(gateway_packets_per_s=2)
     made = WorkerProcess(depot.folder, depot.database_url, mqtt_url=depot.url("depotgrid"))
     standby = made.setting(**LIMIT).start()
     depot.workers.append(standby)
@@ -151,7 +168,11 @@ async def test_more_than_may_wait_is_stored_without_regard_to_the_limit(depot: D
     allowed = 1024 * 1024
     worker = await depot.worker(gateway_packets_per_s=2, gateway_waiting_max_bytes=allowed)
     flood = await depot.flood(worker, packets=allowed // 300)
-    assert await metric(worker, "depotgrid_diverted_packets_total") > allowed // 500
+
+    async def most_was_diverted() -> bool:
+        return await metric(worker, "depotgrid_diverted_packets_total") > allowed // 500
+
+    await until(most_was_diverted, "more went round than may wait")
 
     async def is_below() -> bool:
         return 0 < await metric(worker, "depotgrid_waiting_bytes") <= allowed
@@ -206,9 +227,10 @@ async def test_packets_are_stored_whether_the_broker_lets_them_wait_or_not(
     database_url: str, service_folder: Path, access_list: str, said: str
 ) -> None:
     senders = await seed_fleet(database_url, 20)
-    with GuardedMosquitto(service_folder / "mosquitto", access_list) as broker:
+    with GuardedMosquitto(service_folder / "mosquitto", access_list) as broker, ExitStack() as killed:
         depot = Depot(service_folder, database_url, broker, senders)
         worker = await depot.worker(gateway_packets_per_s=50)
+        killed.callback(worker.kill9)
         packets = depot.plan("gw-0", 200)
         await publish_as(depot, "gw-0", packets)
         await worker.says(said)
@@ -217,4 +239,3 @@ async def test_packets_are_stored_whether_the_broker_lets_them_wait_or_not(
         with pytest.raises(NotPublishedError, match="0x87"):
             await forged.publish([Outgoing(mqtt_detour_topic(mqtt_packet_topic("gw-0", "dev-0000")), b"{}", [("from", b"a test")])])
         await forged.close()
-        worker.kill9()
