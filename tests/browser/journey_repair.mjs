@@ -67,6 +67,7 @@ async function bindTheUnbound(page) {
   await page.getByLabel("Measurand for Peak shaving").fill("");
   await dialog(page).getByRole("button", { name: "Bind a controller" }).click();
   await panel(page, "ctrl-3").getByText("Never reported").waitFor();
+  await dialog(page).waitFor({ state: "detached" });
 }
 
 async function settleTheConflict(page) {
@@ -94,7 +95,8 @@ const changesOn = async (page) => (await page.locator("[data-changes] li").allTe
 
 async function resyncIt(page) {
   await tab(page, "Microgrid").click();
-  const version = Number(await page.locator("[data-version]").textContent());
+  const { version } = await api("GET", `/api/depot/${ID}/microgrid`);
+  await eventually(() => page.locator("[data-version]").textContent(), String(version));
   const told = await resync("?dry_run=true");
   assert.deepEqual(
     [told.added.map((one) => one.source_circuit_id), told.renamed.map((one) => [one.name, one.old_name]), told.reordered.length > 0],
@@ -148,6 +150,7 @@ test("a depot that needs attention is found, understood, repaired and seen to co
   await tab(page, "Load").click();
   const at = (name, status, device) => [name, status, `${ID}-${device}`, "FRESH"];
   await eventually(() => shownCapabilities(page), [at("PEAK_SHAVING", "ON", "ctrl-2"), at("DER", "ON", "ctrl-3")]);
+  await depot.untilKnown();
   depot.publish("ctrl-1", { PEAK_SHAVING: false });
   depot.publish("ctrl-3", { DER: false });
   await eventually(() => shownCapabilities(page), [at("PEAK_SHAVING", "ON", "ctrl-2"), at("DER", "OFF", "ctrl-3")]);
