@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -31,6 +32,12 @@ async def pool(database_url: str) -> AsyncGenerator[Pool]:
     await opened.close()
 
 
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction] - it is for every test
+    """Nobody loses shares because the machine is busy."""
+    monkeypatch.setattr("event_relay.relay.SHARE_TTL_S", 60.0)
+
+
 class Broker:
     """What relays publish to: keeps everything in the order of its arrival. `fault` may cut a batch short."""
 
@@ -41,6 +48,8 @@ class Broker:
         self.away = False
         self.going_on: asyncio.Event | None = None
         """While set, and not yet happened, batches stay on their way."""
+        self.on_its_way = 0
+        """How many batches that is."""
 
     def numbers(self) -> dict[str, list[int]]:
         """Numbers by depot, each as it was seen for the first time."""
@@ -73,6 +82,7 @@ class FakePublisher:
 
     async def _deliver(self, messages: Sequence[Outgoing]) -> None:
         if self._broker.going_on is not None:
+            self._broker.on_its_way += 1
             await self._broker.going_on.wait()
         for message in messages if (fault := self._broker.fault(messages)) is None else messages[: fault[0]]:
             self._broker.arrived.append(message)
@@ -165,8 +175,8 @@ async def test_a_relay_looks_once_for_each_append_that_it_is_told_of(pool: Pool,
         for number in range(20):
             await append(pool, number, 1, relay)
             await until(lambda wanted=number + 1: complete(broker, wanted), "the append is published")
-    # And once more where the shares were just being renewed, by a transaction that the append did not wait for.
-    assert len(looks) <= 30
+    # Another look is for what could not be given yet, such as where the shares were just being renewed.
+    assert sum(not before.more for before, _ in pairwise(looks)) <= 20
 
 
 async def test_what_waits_for_an_older_transaction_is_published_after_its_end_though_nobody_tells_of_that(
@@ -215,8 +225,7 @@ async def test_while_the_broker_is_away_events_wait_the_lag_grows_and_the_reason
     relay = relay_on(pool, broker, "one", registry)
     async with running(relay):
         await append(pool, 0, 3)
-        await until(lambda: relay.lag_s() > 0.2, "the lag grows")
-        assert relay.trouble == "away"
+        await until(lambda: relay.lag_s() > 0.2 and relay.trouble == "away", "the lag grows and the reason is told")
         assert 'depotgrid_relay_shares{broker="kafka"} 8.0' in generate_latest(registry).decode()
         broker.away = False
         await until(lambda: complete(broker, 3), "what waited is published")
@@ -244,7 +253,11 @@ async def test_two_relays_share_the_streams_and_one_that_stops_leaves_them_to_th
         await tasks[0]
         await writing
         await until(lambda: complete(broker, 60), "the other publishes everything")
-        assert await holders() == {"second": 8}
+
+        async def all_with_the_other() -> bool:
+            return await holders() == {"second": 8}
+
+        await until(all_with_the_other, "the other has all shares")
     assert in_order(broker, 60)
     assert len(broker.arrived) == 60 * DEPOTS
 
@@ -256,7 +269,7 @@ async def test_what_a_former_holder_still_had_on_its_way_repeats_at_most_and_bre
     connection = FakePublisher(broker, lingers=True)
     late, prompt = relay_on(pool, broker, "late", publisher=connection), relay_on(pool, broker, "prompt")
     async with running(late):
-        await until(lambda: late.lag_s() > 0, "the first relay has a batch on its way")
+        await until(lambda: broker.on_its_way, "the first relay has a batch on its way")
         await pool.execute("UPDATE relay_share SET holder = 'prompt', held_until = now() + interval '1 minute'")
         broker.going_on = None
         async with running(prompt):
@@ -275,7 +288,7 @@ async def test_a_relay_that_loses_its_shares_gives_up_what_is_on_its_way(pool: P
     broker.going_on = asyncio.Event()
     relay = relay_on(pool, broker, "one")
     async with running(relay):
-        await until(lambda: relay.lag_s() > 0, "a batch is on its way")
+        await until(lambda: broker.on_its_way, "a batch is on its way")
         await pool.execute("UPDATE relay_share SET holder = 'other', held_until = now() + interval '1 hour'")
         await until(lambda: relay.lag_s() == 0, "it notices")
         broker.going_on.set()
@@ -287,6 +300,9 @@ async def test_a_relay_that_loses_its_shares_gives_up_what_is_on_its_way(pool: P
 async def test_while_the_database_does_not_answer_a_relay_stops_publishing_before_its_time_runs_out(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Much sooner, so that there is time to look.
+    monkeypatch.setattr("event_relay.relay.SHARE_TTL_S", 12.0)
+    monkeypatch.setattr("event_relay.relay._MARGIN_S", 10.0)
     broker = Broker()
     registry = CollectorRegistry()
     relay = relay_on(pool, broker, "one", registry)
@@ -299,7 +315,7 @@ async def test_while_the_database_does_not_answer_a_relay_stops_publishing_befor
         monkeypatch.setattr("event_relay.relay.hold_shares", silence)
         broker.going_on = asyncio.Event()
         await append(pool, 0, 1, relay)
-        await until(lambda: relay.lag_s() > 0, "a batch is on its way")
+        await until(lambda: broker.on_its_way, "a batch is on its way")
         await until(lambda: relay.trouble is not None and relay.lag_s() == 0, "it gives up")
         held = await pool.fetchval("SELECT bool_and(held_until > clock_timestamp()) FROM relay_share")
         assert held, "sooner than anyone else may publish"
