@@ -22,7 +22,6 @@ from tests.real_services.worker_process import WorkerProcess
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from operator_cli.embedded_process import free_port
 
-_STOPPED_S = 5.0
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -34,7 +33,7 @@ def publish(port: int, packet: NumberedPacket, topic_of: Sender | None = None, *
     sender = topic_of or packet.sender
     users = Properties(PacketTypes.PUBLISH)
     users.UserProperty = list(properties.items())
-    client.publish(f"iot/v1/{sender.gateway_id}/{sender.device_id}/packet", packet.body, 1, properties=users).wait_for_publish(10)
+    client.publish(f"iot/v1/{sender.gateway_id}/{sender.device_id}/packet", packet.body, 1, properties=users).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
 
@@ -70,10 +69,14 @@ async def test_what_crosses_the_bridge_is_held_to_the_topic_it_was_published_on(
             return (found[0][0], found[0][1]) == (1, 3)
 
         await until(settled, "everything is stored or refused", timeout_s=60)
-        assert (await bridge.get("/readyz"))[0] == 200
+
+        async def is_ready() -> bool:
+            return (await bridge.get("/readyz"))[0] == 200
+
+        await until(is_ready, "the bridge is ready")
         for process in (bridge, worker):
             process.send(signal.SIGTERM)
-            assert await process.exit_status(_STOPPED_S) == 0, process.log()
+            assert await process.exit_status() == 0, process.log()
     (event,) = await rows(database_url, "SELECT source_event_ref, metadata FROM event_store")
     assert (event["source_event_ref"], json.loads(event["metadata"])["trace_id"]) == (honest.packet_id, _TRACE_ID)
     letters = await rows(
@@ -91,20 +94,24 @@ async def test_a_bridge_takes_nothing_while_kafka_is_away_says_so_and_stops_in_t
     database_url: str, mosquitto: EmbeddedMosquitto, service_folder: Path
 ) -> None:
     away = f"127.0.0.1:{free_port()}"
-    bridge = WorkerProcess(
+    with WorkerProcess(
         service_folder, database_url, module="mqtt_bridge", mqtt_url=mosquitto.url(), kafka=away, mqtt_client_id="bridge-waits"
-    ).start()
-    await bridge.says("waiting for Kafka")
-    status, body = await bridge.get("/readyz")
-    assert (status, f"Kafka at {away}" in body) == (503, True)
-    assert not bridge.entries("consuming MQTT")
-    bridge.send(signal.SIGTERM)
-    assert await bridge.exit_status(_STOPPED_S) == 0, bridge.log()
+    ) as bridge:
+        await bridge.says("waiting for Kafka")
+
+        async def tells() -> bool:
+            status, body = await bridge.get("/readyz")
+            return status == 503 and f"Kafka at {away}" in body
+
+        await until(tells, "readiness tells what it waits for")
+        assert not bridge.entries("consuming MQTT")
+        bridge.send(signal.SIGTERM)
+        assert await bridge.exit_status() == 0, bridge.log()
 
 
 async def test_a_bridge_without_one_of_its_brokers_is_refused(database_url: str, service_folder: Path) -> None:
-    bridge = WorkerProcess(service_folder, database_url, module="mqtt_bridge", mqtt_url="mqtt://127.0.0.1:1").start()
-    assert await bridge.exit_status(20) == 2
+    with WorkerProcess(service_folder, database_url, module="mqtt_bridge", mqtt_url="mqtt://127.0.0.1:1") as bridge:
+        assert await bridge.exit_status() == 2
     assert "depotgrid bridge: DEPOTGRID_KAFKA_BOOTSTRAP_SERVERS: is not set" in bridge.log()
 
 
@@ -127,7 +134,11 @@ async def test_a_bridge_leaves_the_session_to_a_worker_while_a_gateway_waits_on_
     )
     with made as bridge:
         await bridge.says("MQTT is not read yet")
-        status, answer = await bridge.get("/readyz")
-        assert (status, "1 gateways are above their limit" in answer) == (503, True)
+
+        async def tells() -> bool:
+            status, answer = await bridge.get("/readyz")
+            return status == 503 and "1 gateways are above their limit" in answer
+
+        await until(tells, "readiness tells why")
         await rows(database_url, "DELETE FROM waiting_gateway")
         await bridge.consuming_mqtt()
