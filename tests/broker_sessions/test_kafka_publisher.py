@@ -28,7 +28,7 @@ async def test_messages_arrive_in_order_per_key_with_headers_and_content_type(ka
     async with KafkaSubscriber(kafka.bootstrap_servers, topic) as subscriber:
         await publisher.open()
         await publisher.publish(numbered(topic, 2_000))
-        await until(lambda: len(subscriber.messages) >= 2_000, "all arrive")
+        await until(lambda: len(subscriber.messages) >= 2_000, "all arrive", timeout_s=60)
     await publisher.close()
     for key in range(5):
         got = [int(message.body) for message in subscriber.messages if message.key == b"key-%d" % key]

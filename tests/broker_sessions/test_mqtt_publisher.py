@@ -14,7 +14,6 @@ from tests.real_services.waiting import until
 from broker_sessions.mqtt_publisher import MqttPublisher
 from broker_sessions.outgoing import NotPublishedError, Outgoing
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
-from operator_cli.embedded_process import free_port
 
 
 def numbered(count: int, topic: str = "microgrid/v1/publisher-test/event/E") -> list[Outgoing]:
@@ -95,9 +94,9 @@ async def broker_that(answers: Answers) -> AsyncGenerator[int]:
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port := free_port())
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield port
+        yield server.sockets[0].getsockname()[1]
 
 
 @pytest.mark.parametrize(
