@@ -16,6 +16,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
+from hypothesis.internal.conjecture import providers
 
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from operator_cli.embedded_postgres import EmbeddedPostgres
@@ -25,11 +26,30 @@ _SERVICE_FIXTURES = frozenset({"postgres", "database_url", "empty_database_url",
 _TEMPLATE = "depotgrid_template"
 _numbers = itertools.count(1)
 
-# A gate must say the same of the same change twice; elsewhere every run looks in new places. How long an example takes says
-# something of the machine, and nothing of the code.
-hypothesis.settings.register_profile("ci", derandomize=True, database=None, deadline=None)
-hypothesis.settings.register_profile("elsewhere", deadline=None)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "elsewhere")
+# A gate must say the same of the same change twice; elsewhere every run looks in new places. How long an example takes, or its
+# making, says something of the machine and nothing of the code.
+_IN_CI = bool(os.environ.get("CI"))
+_CI_SEED = 1
+_ANYWHERE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("ci", _ANYWHERE, derandomize=False, database=None, print_blob=True)
+hypothesis.settings.register_profile("elsewhere", _ANYWHERE)
+hypothesis.settings.load_profile("ci" if _IN_CI else "elsewhere")
+
+
+def _nothing_is_ours(path: str) -> bool:
+    return False
+
+
+if _IN_CI:
+    # Examples are also made of the constants in whatever code of ours is loaded: an edit anywhere would draw others everywhere.
+    providers.is_local_module_file = _nothing_is_ours  # pyright: ignore[reportPrivateImportUsage] - there is no setting for it
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # A seed for all, and none from the text of each test: an edit of a test's words must not draw other examples.
+    if _IN_CI and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = _CI_SEED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,8 +76,11 @@ def service_folder(_run_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres(_run_folder: Path) -> Iterator[EmbeddedPostgres]:
-    """The run's PostgreSQL server."""
+    """The run's PostgreSQL server, where nothing goes on in the background."""
     with EmbeddedPostgres(_run_folder / "postgres") as server:
+        # Its moments are nobody's: an ANALYZE makes another plan, and while its transaction lasts, followers see nothing newer.
+        server.execute("ALTER SYSTEM SET autovacuum = off")
+        server.execute("SELECT pg_reload_conf()")
         yield server
 
 
