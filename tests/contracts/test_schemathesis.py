@@ -11,6 +11,7 @@ What a description calls valid is taken, or refused for a reason that no schema 
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from typing import Any
 
@@ -64,8 +65,10 @@ def _one_document() -> dict[str, Any]:
     return {**read, "paths": dict(paths), "components": components}
 
 
+# In CI the same requests whatever words this page is edited in; the seed is mixed with the name of each operation.
+_SEED = {"seed": 1} if os.environ.get("CI") else {}
 # Our pattern for names excludes U+0000 in a way that the generator does not read.
-_CONFIG = schemathesis.Config.from_dict({"generation": {"allow-x00": False}})
+_CONFIG = schemathesis.Config.from_dict({"generation": {"allow-x00": False}, "request-timeout": 60, **_SEED})
 API = schemathesis.openapi.from_dict(_one_document(), config=_CONFIG)
 PROMISED = {code for api in APIS for code in described(api)["x-codes"]}
 # Paths at which another one's id could stand: its methods are told as possible there, too.
