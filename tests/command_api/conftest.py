@@ -126,7 +126,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    opened = await open_pool(database_url, "tests", min_size=1, max_size=8)
+    # As many as ever ask at once in a test, so that nobody is refused for having waited for one on a busy machine.
+    opened = await open_pool(database_url, "tests", min_size=1, max_size=16)
     yield opened
     await opened.close()
 

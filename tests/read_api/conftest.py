@@ -69,7 +69,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    opened = await open_pool(database_url, "tests", min_size=1, max_size=6)
+    opened = await open_pool(database_url, "tests", min_size=1, max_size=16)
     yield opened
     await opened.close()
 

@@ -100,7 +100,9 @@ class Listener:
         while True:
             reader, self._writer = await asyncio.open_connection(host, int(port))
             resume = f"Last-Event-ID: {self.last_id}\r\n" if self.last_id else ""
-            self._writer.write(f"GET /api/microgrid/{microgrid(self.number)}/stream HTTP/1.1\r\nHost: x\r\n{resume}\r\n".encode())
+            # A refusal for want of time ends the connection, too, and the next is tried.
+            headers = f"Host: x\r\nConnection: close\r\n{resume}"
+            self._writer.write(f"GET /api/microgrid/{microgrid(self.number)}/stream HTTP/1.1\r\n{headers}\r\n".encode())
             self.connections += 1
             rest = b""
             with contextlib.suppress(ConnectionError):
