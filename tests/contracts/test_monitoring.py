@@ -41,14 +41,14 @@ def counted() -> dict[str, set[str]]:
 
 
 def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
+    groups = yaml.safe_load((MONITORING / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def expressions() -> dict[str, str]:
     """Every expression by where it stands."""
     found = {rule["alert"]: rule["expr"] for rule in rules()}
-    for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]:
+    for panel in json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))["panels"]:
         for target in panel.get("targets", []):
             found[f"{panel['title']} {target['refId']}"] = target["expr"]
     return found
@@ -69,7 +69,7 @@ def test_an_expression_names_only_metrics_and_labels_that_a_process_counts(where
 
 
 def test_every_alert_has_been_set_off_by_a_test_and_says_what_to_do() -> None:
-    tests = yaml.safe_load((MONITORING / "alerts.test.yaml").read_text())["tests"]
+    tests = yaml.safe_load((MONITORING / "alerts.test.yaml").read_text(encoding="utf-8"))["tests"]
     set_off = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
     assert {rule["alert"] for rule in rules()} == set_off
     for rule in rules():
@@ -87,7 +87,7 @@ def test_the_alert_rules_pass_their_own_tests() -> None:
 
 
 def test_every_panel_says_what_it_shows_in_which_unit() -> None:
-    panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
+    panels = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))["panels"]
     shown = [panel for panel in panels if panel["type"] != "row"]
     assert all(panel["description"] and panel["fieldConfig"]["defaults"]["unit"] for panel in shown)
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
@@ -95,5 +95,5 @@ def test_every_panel_says_what_it_shows_in_which_unit() -> None:
 
 
 def test_the_guide_lists_every_alert_with_its_severity() -> None:
-    listed = re.findall(r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs" / "monitoring.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert listed == [(rule["alert"], rule["labels"]["severity"]) for rule in rules()]
