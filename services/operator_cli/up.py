@@ -39,7 +39,7 @@ from site_registry.site_file import parse_site
 DATABASE = "depotgrid"
 _HOST = "127.0.0.1"
 _PORT_PATIENCE_S = 1.0
-_READY_S = 30.0
+_READY_S = 120.0  # all services start at once, and a small machine may be busy with other things
 _WATCH_S = 1.0
 _RETRY_S = 5.0
 _DEMO = "demo-depot.yaml"
