@@ -34,7 +34,7 @@ from operator_cli.embedded_process import (
 _POM = Path(__file__).parent / "kafka" / "pom.xml"
 _JARS = Path(__file__).resolve().parents[2] / "build" / "kafka"
 _CLUSTER_ID = "ZGVwb3RncmlkLXRlc3RzMQ"
-_READY_S = 60.0
+_READY_S = 180.0
 _JVM = (
     "-Xms256m",
     "-Xmx512m",

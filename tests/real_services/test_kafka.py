@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ async def _first(broker: EmbeddedKafka, topic: str) -> bytes | None:
     consumer = _Consumer(topic, bootstrap_servers=broker.bootstrap_servers, group_id="first", auto_offset_reset="earliest")
     await consumer.start()
     try:
-        return (await consumer.getone()).value
+        async with asyncio.timeout(120):
+            return (await consumer.getone()).value
     finally:
         await consumer.stop()
 
