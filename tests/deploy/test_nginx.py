@@ -105,7 +105,7 @@ def _nginx(conf: Path) -> Generator[None]:
         assert process.poll() is None, said
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @contextlib.asynccontextmanager
@@ -288,7 +288,14 @@ async def _follow(nginx: httpx2.AsyncClient) -> None:
 
     await until(ready, "the read API is ready", timeout_s=60)
     site = yaml.safe_load((_ROOT / "deploy/examples/depot-1.yaml").read_text(encoding="utf-8"))
-    assert (await nginx.put("/api/depot/depot-1/site", json=site)).status_code == 200
+
+    async def is_made() -> bool:
+        # The command API may come later than the read API.
+        answered = await nginx.put("/api/depot/depot-1/site", json=site)
+        assert answered.status_code in (200, 503), answered.text
+        return answered.status_code == 200
+
+    await until(is_made, "the depot is made", timeout_s=60)
     card = await nginx.get("/api/depot/depot-1/microgrid/card")
     assert (card.status_code, card.json()["depot_id"]) == (200, "depot-1")
     packet = {
