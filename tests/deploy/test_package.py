@@ -17,7 +17,7 @@ import pytest
 from operator_cli.embedded_process import free_port
 
 _ROOT = Path(__file__).parents[2]
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 # What a build needs of a checkout; the pages are put there by the test.
 _SOURCES = ("pyproject.toml", "README.md", "libs", "services", "deploy", "contracts")
 
@@ -43,7 +43,9 @@ def _checkout(folder: Path, *, pages: bool) -> Path:
 
 def _packed(checkout: Path, kind: str) -> Path:
     out = checkout.parent / f"{checkout.name}-{kind}"
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(out)], cwd=checkout, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(out)], cwd=checkout, check=True, timeout=_PATIENCE_S
+    )
     (package,) = out.iterdir()
     return package
 
@@ -111,6 +113,8 @@ def test_a_package_without_pages_says_so_where_they_would_be(tmp_path: Path) -> 
     package = _unpacked(_packed(_checkout(tmp_path / "checkout", pages=False), "wheel"), tmp_path / "site-packages")
     command = [sys.executable, "-m", "operator_cli", "pages", str(tmp_path / "site")]
     environment = {**_environment(package), "DEPOTGRID_AUTH": "off"}
-    said = subprocess.run(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    said = subprocess.run(
+        command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=_PATIENCE_S, check=False
+    )
     assert said.returncode == 1
     assert "the web pages are not built" in said.stderr
