@@ -67,7 +67,7 @@ def test_a_server_dies_with_its_killed_starter_and_its_folder_starts_again(servi
     assert alive(pid), "the server must outlive the thread that asked for it"
     starter.send_signal(signal.SIGKILL)
     starter.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(pid):
         assert time.monotonic() < deadline, "the server must die with its starter"
         time.sleep(0.01)
@@ -124,10 +124,9 @@ def test_a_server_that_cannot_start_says_why_with_its_log(service_folder: Path) 
     server.stop()
     with (service_folder / "pg" / "data" / "postgresql.conf").open("a") as settings:
         settings.write("no_such_setting = 1\n")
-    began = time.monotonic()
+    # Not for as long as a server may take that does start, which would be "not ready within".
     with pytest.raises(ServiceFailedError, match=r"(?s)ended with status 1.*no_such_setting"):
         server.start()
-    assert time.monotonic() - began < 10
     assert not server.running
 
 
