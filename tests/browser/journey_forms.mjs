@@ -173,6 +173,7 @@ const FORMS = [
     command: ["POST", /\/resync\?dry_run=false$/],
     before: (depot) => editTables(`UPDATE microgrid_node SET name = 'Typo' WHERE source_circuit_id = '${depot.thing("gc-1")}'`),
     begin: async (page) => {
+      await page.locator(".tree").waitFor();
       await page.getByRole("button", { name: "Resync" }).click();
       await page.locator("[data-changes]").getByText("was Typo").waitFor();
     },
