@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from deploy.dev.embedded_kafka import EmbeddedKafka
-from tests.depot_sim.product_stack import PATIENCE_S, ProductStack
+from tests.depot_sim.product_stack import PATIENCE_S, ProductStack, unhurried_site
 from tests.real_services.kafka_publisher import start_group_at_end
 
-from depot_sim.presets import preset_names, preset_site
+from depot_sim.presets import preset_names
 from operator_cli.embedded_process import free_port
 
 
@@ -44,7 +44,7 @@ def product(_run_folder: Path, kafka: EmbeddedKafka) -> Iterator[ProductStack]:
         assert line.startswith("depotgrid is up"), (folder / "up.log").read_text()[-3000:]
         stack = ProductStack(folder, port, mqtt_port, kafka.bootstrap_servers)
         for name in preset_names():
-            stack.load(preset_site(name))
+            stack.load(unhurried_site(name))
         yield stack
     finally:
         process.terminate()

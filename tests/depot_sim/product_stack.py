@@ -13,9 +13,18 @@ from pathlib import Path
 import httpx2
 
 from depot_sim.evidence import Run, find_run
+from depot_sim.presets import preset_site
 from site_registry.site_yaml import Unreadable, read_document
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
+
+
+def unhurried_site(name: str) -> str:
+    """The site of a preset, where a controller must be silent for longer before it counts as lost.
+
+    A simulator on a busy machine falls silent for moments, too.
+    """
+    return preset_site(name).replace("heartbeat_timeout_s: 3}", "heartbeat_timeout_s: 7}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class ProductStack:
         document = read_document(site)
         assert not isinstance(document, Unreadable)
         depot_id = document["depot"]["depot_id"]  # type: ignore[index]  # pyright: ignore
-        answer = httpx2.put(f"{self.url}/api/depot/{depot_id}/site", json=document, timeout=30)
+        answer = httpx2.put(f"{self.url}/api/depot/{depot_id}/site", json=document, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
