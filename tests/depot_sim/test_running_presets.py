@@ -9,11 +9,12 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import httpx2
 import pytest
-from tests.depot_sim.product_stack import Finished, ProductStack
+from tests.depot_sim.product_stack import PATIENCE_S, Finished, ProductStack
 from tests.real_services.waiting import until
 
 from depot_sim.evidence import COMPARED, CONFIRMED, INTERRUPTED, JUNIT, OUTCOMES, PACKETS, PASSED, find_run, list_runs
@@ -167,17 +168,17 @@ def test_with_the_same_epoch_the_packets_themselves_are_the_same(product: Produc
 
 
 async def test_a_killed_simulator_leaves_evidence_of_what_was_confirmed(product: ProductStack) -> None:
-    process = product.start("run", "dispatch-cycle", "--pace", "600x")
+    process = product.start("run", "dispatch-cycle", "--pace", "200x")  # 18 s at least
     runs = product.data_dir / "runs"
 
     def confirmed() -> int:
-        found = [run for run in list_runs(runs) if run.about["pace"] == "600×"]
+        found = [run for run in list_runs(runs) if run.about["pace"] == "200×"]
         return sum(1 for _ in found[0].lines(CONFIRMED)) if found else 0
 
     await until(lambda: confirmed() >= 10, "ten packets are confirmed", timeout_s=60)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    (run,) = [run for run in list_runs(runs) if run.about["pace"] == "600×"]
+    process.communicate(timeout=PATIENCE_S)
+    (run,) = [run for run in list_runs(runs) if run.about["pace"] == "200×"]
     last = max(entry["n"] for entry in run.lines(CONFIRMED))
     assert run.status == INTERRUPTED
     assert [entry["n"] for entry in run.lines(PACKETS)] == list(range(sum(1 for _ in run.lines(PACKETS))))
@@ -188,8 +189,12 @@ async def test_a_killed_simulator_leaves_evidence_of_what_was_confirmed(product:
     ids = {entry["n"]: entry["packet_id"] for entry in run.lines("sent.jsonl")}
 
     def stored() -> bool:
-        found = httpx2.get(f"{product.url}/api/device/sim-dispatch-ctrl-1/report", params={"limit": 300}).json()["items"]
-        more = httpx2.get(f"{product.url}/api/device/sim-dispatch-meter-1/report", params={"limit": 300}).json()["items"]
+        found = httpx2.get(f"{product.url}/api/device/sim-dispatch-ctrl-1/report", params={"limit": 300}, timeout=30).json()[
+            "items"
+        ]
+        more = httpx2.get(f"{product.url}/api/device/sim-dispatch-meter-1/report", params={"limit": 300}, timeout=30).json()[
+            "items"
+        ]
         return {ids[entry["n"]] for entry in run.lines(CONFIRMED)} <= {one["packet_id"] for one in [*found, *more]}
 
     await until(stored, "what was confirmed is stored", timeout_s=60)
@@ -200,8 +205,9 @@ def test_a_stopped_run_says_so(product: ProductStack) -> None:
     runs = product.data_dir / "runs"
     while not [run for run in list_runs(runs) if run.about["pace"] == "real"]:
         assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert (json.loads(said)["status"], json.loads(said)["aborted"]) == ("ABORTED", "it was stopped")
 
@@ -222,5 +228,5 @@ def test_a_fleet_makes_its_depots_and_all_that_it_sends_is_stored(product: Produ
     # Whether a busy machine holds the rate is for no test to say; what is told of it must be there.
     result = json.loads(ended.said)
     assert (result["confirmed"], result["held"]) == (100, ended.status == 0)
-    depots = httpx2.get(f"{product.url}/api/depot", params={"limit": 500}).json()["items"]
+    depots = httpx2.get(f"{product.url}/api/depot", params={"limit": 500}, timeout=30).json()["items"]
     assert [one["depot_id"] for one in depots if one["depot_id"].startswith("fleet-")] == [f"fleet-0000{n}" for n in range(5)]
