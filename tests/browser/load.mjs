@@ -133,6 +133,12 @@ test("a lost connection is said, ages go on, and what was missed is there when i
   await eventually(() => statusOf(page, "PEAK_SHAVING"), "OFF");
   await isLive(page);
   assert.match(resumed.at(-1), /^\d+-\d+$/, "it went on after the last event that it knew");
+  const blinked = await watchFor(page, '[data-connection="lost"]');
+  await page.context().setOffline(true);
+  await blinked();
+  await page.context().setOffline(false);
+  await isLive(page);
+  await page.locator('[data-banner="back"]').waitFor({ state: "detached" });
 });
 
 test("the page survives the death of the read API", async (t) => {

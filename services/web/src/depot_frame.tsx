@@ -177,9 +177,13 @@ function LiveBanner() {
     if (connection.state !== "live" || !wasLost.current) return;
     wasLost.current = false;
     setBack(true);
+  }, [connection]);
+  // Counted from the word on: a blink of the connection meanwhile does not make it stay.
+  useEffect(() => {
+    if (!back) return;
     const timer = setTimeout(() => setBack(false), BACK_IS_TOLD_FOR_MS);
     return () => clearTimeout(timer);
-  }, [connection]);
+  }, [back]);
   return (
     <>
       {/* Said once, without the seconds that go on counting. */}
