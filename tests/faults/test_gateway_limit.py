@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from tests.faults.load import Stack, sized
+from tests.faults.load import FULL, Stack, sized
 from tests.real_services.comparison import FaultReport, all_arrived, compare
 from tests.real_services.packet_plan import Mixture, plan_packets
 from tests.real_services.packet_publisher import MqttPublisher
@@ -19,7 +19,8 @@ from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 Note = Callable[[FaultReport], FaultReport]
 
 _DEATHS = sized(2, 20)
-_PACKETS = sized(6_000, 100_000)
+# In the short form as many as it takes: the flood goes on until the last worker that is to die is dead.
+_PACKETS = sized(24_000, 100_000)
 _RATE = 2_000
 _LIMIT = 400
 """Packets per second: a third of what comes from one gateway, and more than each of the others sends."""
@@ -43,10 +44,12 @@ async def test_a_worker_killed_in_the_middle_of_a_flood_that_waits_loses_nothing
             await asyncio.sleep(chance.uniform(0.1, 1.0))
             worker.kill9()
             worker = start()
-            await worker.says("gateway still waits", timeout_s=30)
+            await worker.says("gateway still waits")
             await stack.stores()
-        await publisher.finished(sized(60, 900))
-        await all_arrived(stack.database_url, publisher.confirmed, timeout_s=sized(60, 900))
+        if not FULL:
+            publisher.begin_no_more()
+        await publisher.finished(sized(120, 900))
+        await all_arrived(stack.database_url, publisher.confirmed, timeout_s=sized(180, 900))
     finally:
         publisher.stop()
     report = note(
