@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 from deploy.dev.embedded_kafka import EmbeddedKafka
 from tests.faults.load import Stack, sized
@@ -15,6 +18,7 @@ from tests.real_services.kafka_publisher import KafkaPublisher
 from tests.real_services.packet_plan import Mixture
 from tests.real_services.packet_publisher import MqttPublisher
 from tests.real_services.sites import rows
+from tests.real_services.waiting import until
 
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 from sensor_packet.topics import KAFKA_PACKET_TOPIC
@@ -24,6 +28,7 @@ Note = Callable[[FaultReport], FaultReport]
 _COUNT = sized(6_000, 20_000)
 _HUGE = sized(1, 5)
 _LARGEST_RECORD = 16 * 1024 * 1024
+_LARGEST = "max.message.bytes"
 _LARGEST_BY_DEFAULT = 1024 * 1024 + 12
 
 
@@ -53,10 +58,11 @@ async def test_poison_in_kafka_holds_up_no_neighbour(stack: Stack, kafka: Embedd
     stack.worker(kafka=kafka.bootstrap_servers)
     # A gateway that speaks for others has no topic to do it on in Kafka; the rest is the same.
     packets = stack.plan(_COUNT, mixture=Mixture(poison=0.01, duplicate=0.1, huge=_HUGE))
-    publisher = KafkaPublisher(kafka.bootstrap_servers, packets, largest=_LARGEST_RECORD)
-    async with _largest_record(kafka, _LARGEST_RECORD), asyncio.timeout(120):
+    # Patient, since a copy that was sent again has a dead letter of its own.
+    publisher = KafkaPublisher(kafka.bootstrap_servers, packets, largest=_LARGEST_RECORD, patience_s=90)
+    async with _largest_record(kafka, _LARGEST_RECORD), asyncio.timeout(300):
         await publisher.run()
-        await all_arrived(stack.database_url, publisher.confirmed, timeout_s=100)
+        await all_arrived(stack.database_url, publisher.confirmed, timeout_s=180)
     name = "1 % poison and of 10 MB, 10 % duplicates, Kafka"
     report = note(await compare(stack.database_url, name, packets, publisher.confirmed, letter_per_copy=True))
     assert report.flawless, report.row()
@@ -72,7 +78,7 @@ async def test_a_record_that_the_topic_is_too_small_for_is_never_confirmed_and_h
     with pytest.raises(MessageSizeTooLargeError):
         await KafkaPublisher(kafka.bootstrap_servers, [huge], largest=_LARGEST_RECORD).send_once()
     publisher = KafkaPublisher(kafka.bootstrap_servers, small)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         await publisher.run()
     await all_arrived(stack.database_url, publisher.confirmed)
     report = await compare(stack.database_url, "a record too large for its topic", small, publisher.confirmed)
@@ -84,11 +90,28 @@ async def test_a_record_that_the_topic_is_too_small_for_is_never_confirmed_and_h
 @contextlib.asynccontextmanager
 async def _largest_record(kafka: EmbeddedKafka, size_bytes: int) -> AsyncGenerator[None]:
     """Let the packet topic take records of this size meanwhile."""
-    await kafka.configure_topic(KAFKA_PACKET_TOPIC, {"max.message.bytes": str(size_bytes)})
+    await _set_largest_record(kafka, size_bytes)
     try:
         yield
     finally:
-        await kafka.configure_topic(KAFKA_PACKET_TOPIC, {"max.message.bytes": str(_LARGEST_BY_DEFAULT)})
+        await _set_largest_record(kafka, _LARGEST_BY_DEFAULT)
+
+
+async def _set_largest_record(kafka: EmbeddedKafka, size_bytes: int) -> None:
+    """Return when the broker goes by it, which is some time after it was told."""
+    await kafka.configure_topic(KAFKA_PACKET_TOPIC, {_LARGEST: str(size_bytes)})
+    admin: Any = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+
+        async def is_known() -> bool:
+            asked = ConfigResource(ConfigResourceType.TOPIC, KAFKA_PACKET_TOPIC, configs={_LARGEST: ""})
+            (answer,) = await admin.describe_configs([asked])
+            return any(entry[:2] == (_LARGEST, str(size_bytes)) for resource in answer.resources for entry in resource[4])
+
+        await until(is_known, "the broker knows the topic's largest record")
+    finally:
+        await admin.close()
 
 
 async def _latest_is_the_latest_observed(stack: Stack) -> None:

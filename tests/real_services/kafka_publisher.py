@@ -31,7 +31,8 @@ class KafkaPublisher:
     """Publishes `packets` in their order, at most `rate` per second (None: as fast as it goes); `run` is the task that does it.
 
     `largest` is how many bytes a record may have before the producer itself refuses it. From the packet with index `slow_from` on,
-    one with a rate goes slowly, until `hurry`.
+    one with a rate goes slowly, until `hurry`. What the broker has not confirmed after `patience_s` is sent again, maybe a second
+    time.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class KafkaPublisher:
         rate: float | None = None,
         largest: int = 1024 * 1024,
         slow_from: int | None = None,
+        patience_s: float = 10.0,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._packets = packets
         self._rate = rate
         self._largest = largest
+        self._patience_s = patience_s
         self._confirmed = [False] * len(packets)
         self._begun = 0
         self._enough = False
@@ -93,7 +96,7 @@ class KafkaPublisher:
             acks="all",
             enable_idempotence=True,
             linger_ms=2,
-            request_timeout_ms=10_000,
+            request_timeout_ms=int(self._patience_s * 1000),
             max_request_size=self._largest,
         )
         await producer.start()
