@@ -98,11 +98,11 @@ async def _fill_and_free(
     async def fill() -> float:
         volume.leave_free(_MB)
         for stack in stacks:
-            await until(lambda stack=stack: _has_no_space(stack.workers[-1]), "the worker meets the full disk", timeout_s=30)
+            await until(lambda stack=stack: _has_no_space(stack.workers[-1]), "the worker meets the full disk", timeout_s=60)
         # Whatever it had acknowledged would be gone with it now.
         over_mqtt.workers[-1].kill9()
         over_mqtt.worker(mqtt_url=mosquitto.url())
-        await until(lambda: _has_no_space(over_mqtt.workers[-1]), "its successor meets the full disk", timeout_s=30)
+        await until(lambda: _has_no_space(over_mqtt.workers[-1]), "its successor meets the full disk", timeout_s=60)
         await asyncio.sleep(_FULL_S)  # the outage itself, not a wait for anything
         for stack in stacks:
             assert (await rows(stack.database_url, "SELECT count(*) FROM dead_letter"))[0][0] == 0
@@ -146,7 +146,7 @@ async def _panic_and_free(
 
     async def fill() -> float:
         volume.leave_free(_LEFT_FOR_TABLES)
-        await until(lambda: "PANIC" in log.read_text(), "PostgreSQL can not write its log", timeout_s=60)
+        await until(lambda: "PANIC" in log.read_text(), "PostgreSQL can not write its log", timeout_s=120)
         assert "No space left on device" in log.read_text()
         full_until = time.monotonic() + _FULL_S
         while time.monotonic() < full_until:
