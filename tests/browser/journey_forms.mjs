@@ -246,6 +246,7 @@ for (const [number, form] of FORMS.entries()) {
       if (code === "TOKEN_EXPIRED") {
         await assertAccessible(page);
         await signInAgain(page, (await dialog(page).count()) ? dialog(page) : page.locator("main"));
+        await page.getByRole("alert").getByText(code).first().waitFor();
       }
       assert.deepEqual(await typedIn(page), typed, `typed, after ${code}`);
     }

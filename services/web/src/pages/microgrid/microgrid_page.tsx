@@ -27,8 +27,10 @@ export function MicrogridPage() {
     queryKey: ["structure", depot.depot_id],
     queryFn: () => told(read.GET("/api/depot/{depot_id}/microgrid/structure", { params: { path } })),
   });
+  // Here, so that what became of a try stays while the page asks anew whether there is a microgrid.
+  const provision = useProvision(depot.depot_id);
   if (microgrid.error instanceof ApiProblem && microgrid.error.code === "MICROGRID_NOT_FOUND")
-    return <Provision depotId={depot.depot_id} fault={microgrid.error} />;
+    return <Provision of={provision} fault={microgrid.error} />;
   return (
     <>
       <Answered of={microgrid} lines={1}>
@@ -163,19 +165,22 @@ function Branch({ of, depth, all }: { of: StructureNode; depth: number; all: boo
   );
 }
 
-function Provision({ depotId, fault }: { depotId: string; fault: ApiProblem }) {
+function useProvision(depotId: string) {
   const client = useQueryClient();
-  const provision = useMutation({
+  return useMutation({
     mutationFn: () => told(command.POST("/api/depot/{depot_id}/microgrid", { params: { path: { depot_id: depotId } } })),
     onSuccess: () => {
       for (const kind of ["depot", "microgrid", "structure", "card"]) void client.invalidateQueries({ queryKey: [kind, depotId] });
     },
   });
+}
+
+function Provision({ of, fault }: { of: ReturnType<typeof useProvision>; fault: ApiProblem }) {
   return (
     <>
-      <ProblemPanel of={provision.error ?? fault} />
+      <ProblemPanel of={of.error ?? fault} />
       <div>
-        <Button onClick={() => provision.mutate()} loading={provision.isPending}>
+        <Button onClick={() => of.mutate()} loading={of.isPending}>
           {words.microgrid.provision}
         </Button>
       </div>
