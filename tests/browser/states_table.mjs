@@ -199,12 +199,13 @@ export const TABLE = [
     state: "stale version",
     as: "admin",
     at: of("overtaken", "/controllers"),
-    before: held(/\/stream$/),
-    after: async (page) => {
-      await page.getByRole("button", { name: "Disable" }).waitFor();
-      await changedElsewhere(await depotOf("overtaken"), { stale_after_s: 240 });
-      await button("Disable")(page);
-    },
+    // While the command is on its way, so that the page can not have heard of it before.
+    before: (page) =>
+      page.route(/\/controller-binding\//, async (route) => {
+        await changedElsewhere(await depotOf("overtaken"), { stale_after_s: 240 });
+        await route.continue();
+      }),
+    after: button("Disable"),
     words: ["Somebody was faster", "Nothing was changed.", "VERSION_CONFLICT", "4 min"],
   },
   { page: "Controllers", state: "never reported", at: of("never", "/controllers"), words: ["Never reported", "Whole site"] },
