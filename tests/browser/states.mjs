@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { globSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { faultsOfAxe, PATIENCE_MS, useChromium } from "./chromium.mjs";
+import { drawn, faultsOfAxe, PATIENCE_MS, useChromium } from "./chromium.mjs";
 import { words } from "../../services/web/src/words.ts";
 import { COMPONENTS, FRAME, NEVER, PAGES, PASSING, STATES, TABLE } from "./states_table.mjs";
 import { signedIn } from "./states_ways.mjs";
@@ -74,12 +74,7 @@ const faultsOfRoom = (page) =>
 async function look(page, { scheme, width }) {
   await page.emulateMedia({ colorScheme: scheme });
   await page.setViewportSize({ width, height: HEIGHT[width] });
-  await page.evaluate(async () => {
-    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-    // Half way from one colour scheme to the other no text has the contrast that it has in either.
-    const fading = document.getAnimations().filter((one) => one instanceof CSSTransition);
-    await Promise.allSettled(fading.map((one) => one.finished));
-  });
+  await drawn(page);
 }
 
 /** What is still wrong when the page has had time to settle: a chart draws itself anew after its window, a lost connection is looked for. */
