@@ -13,6 +13,7 @@ from tests.faults.load import FULL, RATE, Fault, MakeStack, Stack, came_back, fu
 from tests.real_services.comparison import FaultReport, all_arrived, compare
 from tests.real_services.kafka_publisher import KafkaPublisher
 from tests.real_services.packet_publisher import MqttPublisher
+from tests.real_services.waiting import until
 
 from operator_cli.embedded_mosquitto import EmbeddedMosquitto
 
@@ -135,11 +136,15 @@ async def test_a_worker_waits_for_kafka_and_says_so(stack: Stack, own_kafka: Emb
     assert own_kafka.bootstrap_servers in reasons
     await asyncio.to_thread(own_kafka.start)
     publisher = KafkaPublisher(own_kafka.bootstrap_servers, packets := stack.plan(100))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         await publisher.run()
     await all_arrived(stack.database_url, publisher.confirmed)
     assert len(worker.entries("waiting for Kafka")) == 1
-    assert (await worker.get("/readyz"))[0] == 200
+
+    async def ready() -> bool:
+        return (await worker.get("/readyz"))[0] == 200
+
+    await until(ready, "the worker is ready")
     report = note(await compare(stack.database_url, "Kafka absent at start", packets, publisher.confirmed))
     assert report.flawless, report.row()
     assert "Traceback" not in worker.log()
