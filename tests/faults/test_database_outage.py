@@ -181,11 +181,11 @@ async def test_changes_of_the_configuration_are_followed_again_after_an_outage(
     await worker.consuming_mqtt()
     await asyncio.to_thread(_restart, own_postgres)
     await rows(stack.database_url, "UPDATE device SET enabled = false")
-    packets = stack.plan(400, seed=5)
+    packets = stack.plan(2_000, seed=5)
 
     async def refused() -> bool:
         packet = packets.pop()
         await MqttPublisher(own_mosquitto.port, [packet]).start().finished()
         return bool(await rows(stack.database_url, "SELECT FROM dead_letter WHERE reason_code = 'DEVICE_DISABLED'"))
 
-    await until(refused, "the change is in effect", timeout_s=10)
+    await until(refused, "the change is in effect", timeout_s=60)

@@ -57,9 +57,9 @@ async def test_worker_relay_and_bridge_are_not_ready_while_kafka_is_away_and_a_r
             found = await answers(using)
             return all(status == 503 and f"Kafka at {servers} is not to be had" in body for status, body in found.values())
 
-        await until(ready, "all are ready", timeout_s=30)
+        await until(ready, "all are ready", timeout_s=60)
         own_kafka.kill9()
-        await until(told, "all say that Kafka is away", timeout_s=30)
+        await until(told, "all say that Kafka is away", timeout_s=60)
         await hand_shares(stack.database_url, "'another relay'", "now() + interval '1 hour'")
 
         async def standing_by() -> bool:
@@ -69,4 +69,4 @@ async def test_worker_relay_and_bridge_are_not_ready_while_kafka_is_away_and_a_r
         await hand_shares(stack.database_url, "NULL", "now()")
         await until(told, "with the shares it is not")
         await asyncio.to_thread(own_kafka.start)
-        await until(ready, "all are ready again", timeout_s=60)
+        await until(ready, "all are ready again", timeout_s=120)
