@@ -141,14 +141,14 @@ async def test_a_database_that_dies_under_a_replay_leaves_each_letter_done_or_wa
     stack: Stack, own_postgres: EmbeddedPostgres
 ) -> None:
     await _fill(stack)
-    child = _replay(stack.database_url, rate="400/s")
-    ending = asyncio.create_task(asyncio.to_thread(child.communicate, timeout=60))
+    child = _replay(stack.database_url, rate="100/s")
+    ending = asyncio.create_task(asyncio.to_thread(child.communicate, timeout=300))
 
     async def has_begun() -> bool:
         assert child.poll() is None
         return (await _count(stack.database_url))[0] > 0
 
-    await until(has_begun, "the replay begins", timeout_s=30)
+    await until(has_begun, "the replay begins", timeout_s=60)
     own_postgres.kill9()
     out, err = await ending
     assert (child.returncode, out) == (1, b"")
