@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +40,28 @@ async def _listening(port: int, topic: str, client_id: str) -> AsyncGenerator[li
     listener.on_subscribe = note
     await listener.connect("127.0.0.1", port)
     listener.subscribe(topic, qos=1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await subscribed.wait()
     yield got
     await listener.disconnect()
 
 
-async def test_a_packet_that_nobody_subscribed_to_is_kept_until_somebody_does(mosquitto: EmbeddedMosquitto) -> None:
+@pytest.fixture
+def unheard(service_folder: Path) -> Iterator[EmbeddedMosquitto]:
+    """A broker on which nobody is subscribed; on the run's, sessions of former tests may be."""
+    with EmbeddedMosquitto(service_folder / "mosquitto") as broker:
+        yield broker
+
+
+async def test_a_packet_that_nobody_subscribed_to_is_kept_until_somebody_does(unheard: EmbeddedMosquitto) -> None:
     topic = "iot/v1/kept-gw/kept-device/packet"
-    sender, confirmed = MqttSender(mosquitto.url(), "kept-sender"), list[int]()
+    sender, confirmed = MqttSender(unheard.url(), "kept-sender"), list[int]()
     sending = asyncio.create_task(sender.send(_packets(topic, 5), lambda number, _code: confirmed.append(number)))
     done, _ = await asyncio.wait({sending}, timeout=1)
     assert not done
     assert confirmed == []
-    async with _listening(mosquitto.port, topic, "kept-listener") as got:
-        async with asyncio.timeout(30):
+    async with _listening(unheard.port, topic, "kept-listener") as got:
+        async with asyncio.timeout(120):
             await sending
         await until(lambda: len(set(got)) == 5, "all have come")
     assert confirmed == [0, 1, 2, 3, 4]
@@ -62,8 +69,8 @@ async def test_a_packet_that_nobody_subscribed_to_is_kept_until_somebody_does(mo
     await sender.close()
 
 
-async def test_nobody_who_confirms_is_told_with_the_reason(mosquitto: EmbeddedMosquitto) -> None:
-    sender = MqttSender(mosquitto.url(), "unheard", patience_s=0.5)
+async def test_nobody_who_confirms_is_told_with_the_reason(unheard: EmbeddedMosquitto) -> None:
+    sender = MqttSender(unheard.url(), "unheard", patience_s=0.5)
     with pytest.raises(UndeliveredError, match="nobody has subscribed"):
         await sender.send(_packets("iot/v1/unheard/device/packet", 1), lambda _number, _code: None)
     await sender.close()
@@ -99,7 +106,7 @@ async def test_packets_outlive_the_broker(service_folder: Path) -> None:
         await asyncio.to_thread(broker.stop)
         sending = asyncio.create_task(sender.send(packets[1:], lambda number, _code: confirmed.append(number)))
         await asyncio.to_thread(broker.start)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await sending
         assert confirmed == [0, 1, 2, 3]
         await sender.close()
