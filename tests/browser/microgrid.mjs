@@ -59,6 +59,14 @@ test("a depot without a microgrid says so everywhere, and can be given one", asy
   await assertAccessible(page);
   await page.getByRole("link", { name: "Events" }).click();
   await page.getByText("This depot has no microgrid").waitFor();
+  // What was asked before and is answered afterwards tells how it was.
+  const given = page.waitForResponse((answer) => answer.request().method() === "POST" && answer.url().endsWith("/microgrid"));
+  const late = async (route) => {
+    const before = await route.fetch();
+    await given;
+    await route.fulfill({ response: before });
+  };
+  await page.route(/\/microgrid\/structure$/, late, { times: 1 });
   await page.getByRole("navigation", { name: "Depot" }).getByRole("link", { name: "Microgrid" }).click();
   await page.getByRole("button", { name: "Provision the microgrid" }).click();
   await page.getByText("Grid connection North").waitFor();

@@ -1,6 +1,7 @@
 /** The depot that all pages below it are about: what it is, its stream, and its newest card. */
 import { type QueryClient, useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect, useState, useSyncExternalStore } from "react";
+import { askAnew } from "../api/ask_anew.ts";
 import { type Read, read, told } from "../api/client.ts";
 import { currentSession, watchSession } from "../api/session.ts";
 import { type Connection, LiveFeed } from "./live_feed.ts";
@@ -44,7 +45,7 @@ function outdatedBy(type: string): string[] {
 }
 
 function outdate(client: QueryClient, kind: string, depotId: string): void {
-  void client.invalidateQueries({ queryKey: [kind, depotId] });
+  void askAnew(client, [kind, depotId]);
 }
 
 export function DepotLiveProvider({ depot, children }: { depot: Read["DepotDocument"]; children: ReactNode }) {
@@ -86,5 +87,5 @@ function takeCard(client: QueryClient, depotId: string, card: Read["Card"]): voi
   client.setQueryData<DatedCard>(["card", depotId], { card, answeredAt: Date.now() });
   if (before && before.remediation_count !== card.remediation_count) outdate(client, "attention", depotId);
   if (before && before.dead_letter_count !== card.dead_letter_count)
-    void client.invalidateQueries({ queryKey: ["dead-letters"] });
+    void askAnew(client, ["dead-letters"]);
 }

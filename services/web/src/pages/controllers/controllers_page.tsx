@@ -3,6 +3,7 @@ import { Button } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
+import { askAnew } from "../../api/ask_anew.ts";
 import { command, read, told } from "../../api/client.ts";
 import { Once } from "../../api/once.ts";
 import { ApiProblem } from "../../api/problem.ts";
@@ -42,8 +43,8 @@ export function ControllersPage() {
   const choices = useChoices(depot.depot_id);
   const done = () => {
     setDoing(null);
-    for (const kind of ["bindings", "devices", "card"]) void client.invalidateQueries({ queryKey: [kind, depot.depot_id] });
-    void client.invalidateQueries({ queryKey: ["actions"] });
+    for (const kind of ["bindings", "devices", "card"]) void askAnew(client, [kind, depot.depot_id]);
+    void askAnew(client, ["actions"]);
   };
   if (depot.microgrid_id === null) return <ProblemPanel of={new ApiProblem(404, "MICROGRID_NOT_FOUND", "")} />;
   const absent = bindings.error instanceof ApiProblem && bindings.error.code === "NOT_FOUND";

@@ -2,6 +2,7 @@
 import { Button, SegmentedControl } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useMemo, useState } from "react";
+import { askAnew } from "../../api/ask_anew.ts";
 import { command, type Read, read, told } from "../../api/client.ts";
 import { ApiProblem } from "../../api/problem.ts";
 import { useDepotLive } from "../../live/depot_live.tsx";
@@ -170,7 +171,7 @@ function useProvision(depotId: string) {
   return useMutation({
     mutationFn: () => told(command.POST("/api/depot/{depot_id}/microgrid", { params: { path: { depot_id: depotId } } })),
     onSuccess: () => {
-      for (const kind of ["depot", "microgrid", "structure", "card"]) void client.invalidateQueries({ queryKey: [kind, depotId] });
+      for (const kind of ["depot", "microgrid", "structure", "card"]) void askAnew(client, [kind, depotId]);
     },
   });
 }

@@ -2,6 +2,7 @@
 import { Button } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import { askAnew } from "../../api/ask_anew.ts";
 import { type Command, command, told } from "../../api/client.ts";
 import { Id } from "../../shown/shown.tsx";
 import { Loading, ProblemPanel } from "../../states/states.tsx";
@@ -24,7 +25,7 @@ export function Resync({ depotId }: { depotId: string }) {
   const repair = useMutation({
     mutationFn: () => resync(depotId, false),
     onSuccess: () => {
-      for (const kind of ["microgrid", "structure", "card", "bindings"]) void client.invalidateQueries({ queryKey: [kind, depotId] });
+      for (const kind of ["microgrid", "structure", "card", "bindings"]) void askAnew(client, [kind, depotId]);
     },
   });
   const begin = () => {
