@@ -49,15 +49,22 @@ test("a sign-in that ends is renewed in a second window, and what was typed stay
   const page = await open(t, `/depot/${depot.id}/events`);
   await signIn(page, "viewer");
   await page.getByLabel("From, in Australia/Perth").fill("2020-01-01T00:00:00");
-  await page.route(/\/api\//, (route) =>
-    route.fulfill({ status: 401, contentType: "application/problem+json", json: { type: "x", title: "x", status: 401, detail: "over", instance: "/", code: "TOKEN_EXPIRED" } }),
-  );
+  const over = { status: 401, contentType: "application/problem+json", json: { type: "x", title: "x", status: 401, detail: "over", instance: "/", code: "TOKEN_EXPIRED" } };
+  await page.route(/\/api\//, (route) => route.fulfill(over));
   await page.getByLabel("Type").selectOption("MeasurementRecorded");
   await page.getByRole("link", { name: "Depots" }).hover();
   await page.evaluate(() => window.dispatchEvent(new Event("visibilitychange")));
   await page.getByRole("button", { name: "Show", exact: true }).click();
   await page.getByText("Your sign-in has ended").waitFor();
   await page.unroute(/\/api\//);
+  // What is asked meanwhile, and refused only when somebody has signed in again, does not end that.
+  let refuse;
+  const again = new Promise((resolve) => (refuse = resolve));
+  await page.route(/\/event\?/, async (route) => (await again, route.fulfill(over)), { times: 1 });
+  const asked = page.waitForRequest(/\/event\?/);
+  await page.getByLabel("Type").selectOption("MicrogridProvisioned");
+  await page.getByRole("button", { name: "Show", exact: true }).click();
+  const refused = (await asked).response();
   const [beside] = await Promise.all([
     page.waitForEvent("popup"),
     page.getByRole("button", { name: "Sign in" }).click(),
@@ -67,6 +74,10 @@ test("a sign-in that ends is renewed in a second window, and what was typed stay
   await beside.getByRole("button", { name: "Sign in" }).click();
   await closed;
   await page.getByText("Your sign-in has ended").waitFor({ state: "detached" });
+  refuse();
+  await refused;
+  await page.locator("[data-event-id]").getByText("MicrogridProvisioned").first().waitFor();
+  assert.equal(await page.getByText("Your sign-in has ended").count(), 0);
   assert.equal(await page.getByLabel("From, in Australia/Perth").inputValue(), "2020-01-01T00:00");
   await eventually(() => page.locator("[data-connection]").getAttribute("data-connection"), "live");
 });

@@ -5,6 +5,7 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
+import { askAnew } from "./api/ask_anew.ts";
 import { ApiProblem } from "./api/problem.ts";
 import { currentSession, openSession, watchSession } from "./api/session.ts";
 import { router } from "./routes.tsx";
@@ -33,7 +34,7 @@ const client = new QueryClient({
 let ended = false;
 watchSession(() => {
   const now = currentSession();
-  if (ended && now.token !== null) void client.invalidateQueries();
+  if (ended && now.token !== null) void askAnew(client, []);
   ended = now.ended;
 });
 
