@@ -1,13 +1,19 @@
 /**
  * What is known has become old: ask for it anew.
  *
- * A question that is under way was asked before, and its answer may tell how things were. Where it would be the first answer, the client
- * by itself waits for that one and takes it for the new one, for good; so it is called off first.
+ * A question that is under way was asked before, and its answer may tell how things were: what is asked anew comes after it. It is not
+ * called off, since what changes faster than it is answered would then never be shown; however often it becomes old meanwhile, it is
+ * asked anew once.
  */
 import type { QueryClient, QueryKey } from "@tanstack/react-query";
 
 /** Ask anew for everything whose key begins so: at once where somebody looks at it, else when somebody does. */
 export async function askAnew(client: QueryClient, queryKey: QueryKey): Promise<void> {
-  await client.cancelQueries({ queryKey, predicate: (query) => query.state.data === undefined });
-  await client.invalidateQueries({ queryKey });
+  const old = client.getQueryCache().findAll({ queryKey });
+  await Promise.all(
+    old.map(async (query) => {
+      if (query.state.fetchStatus === "fetching") await query.promise?.catch(() => undefined);
+      await client.invalidateQueries({ queryKey: query.queryKey, exact: true }, { cancelRefetch: false });
+    }),
+  );
 }

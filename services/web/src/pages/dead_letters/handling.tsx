@@ -2,6 +2,7 @@
 import { Button, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useState } from "react";
+import { askAnew } from "../../api/ask_anew.ts";
 import { command, read, told } from "../../api/client.ts";
 import { Once } from "../../api/once.ts";
 import { ApiProblem, faultsByField } from "../../api/problem.ts";
@@ -58,8 +59,8 @@ function Replay({ scope, what, dryRun, onClose }: { scope: Scope; what: string; 
   const ended = job.data && job.data.status !== "RUNNING";
   useEffect(() => {
     if (ended && !dryRun) {
-      void client.invalidateQueries({ queryKey: ["dead-letters"] });
-      void client.invalidateQueries({ queryKey: ["letter"] });
+      void askAnew(client, ["dead-letters"]);
+      void askAnew(client, ["letter"]);
     }
   }, [ended, dryRun, client]);
   const { mutate, isIdle } = begin;
@@ -159,8 +160,8 @@ function Discard({ scope, what, onClose }: { scope: Scope; what: string; onClose
       return once.send(body, (header) => told(command.POST("/api/dead-letter/discard", { params: { header }, body })));
     },
     onSuccess: () => {
-      void client.invalidateQueries({ queryKey: ["dead-letters"] });
-      void client.invalidateQueries({ queryKey: ["letter"] });
+      void askAnew(client, ["dead-letters"]);
+      void askAnew(client, ["letter"]);
     },
   });
   const problem = discard.error instanceof ApiProblem && !isAbsent(discard.error) ? discard.error : null;
